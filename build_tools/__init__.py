@@ -1,0 +1,1 @@
+"""What setup.py and the Makefile need beyond setuptools. Never installed."""
