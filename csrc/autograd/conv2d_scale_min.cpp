@@ -1,0 +1,91 @@
+// Autograd: the forward saves the winning channel of each pixel and nothing of the convolution's size.
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include "checks.h"
+#include "convmin/ops.h"
+
+namespace convmin {
+namespace {
+
+using c10::SymInt;
+using c10::SymIntArrayRef;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+class ConvScaleMin : public torch::autograd::Function<ConvScaleMin> {
+ public:
+  static variable_list forward(AutogradContext* context, const at::Tensor& input, const at::Tensor& weight,
+                               const std::optional<at::Tensor>& bias, double scale, SymIntArrayRef stride,
+                               SymIntArrayRef padding, SymIntArrayRef dilation, const SymInt& groups) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    auto [values, indices] =
+        ops::conv2d_scale_min_with_indices(input, weight, bias, scale, stride, padding, dilation, groups);
+    context->save_for_backward({input, weight, indices});
+    context->mark_non_differentiable({indices});
+    context->set_materialize_grads(false);
+    context->saved_data["has_bias"] = bias.has_value();
+    context->saved_data["scale"] = scale;
+    context->saved_data["stride"] = stride;
+    context->saved_data["padding"] = padding;
+    context->saved_data["dilation"] = dilation;
+    context->saved_data["groups"] = groups;
+    return {values, indices};
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& grads) {
+    constexpr int kForwardArguments = 8;
+    variable_list result(kForwardArguments);
+    if (!grads[0].defined()) return result;
+    const variable_list saved = context->get_saved_variables();
+    auto& data = context->saved_data;
+    const bool has_bias = data["has_bias"].toBool();
+    const std::array<bool, 3> mask = {context->needs_input_grad(0), context->needs_input_grad(1),
+                                      has_bias && context->needs_input_grad(2)};
+    std::tie(result[0], result[1], result[2]) = ops::conv2d_scale_min_backward(
+        grads[0], saved[0], saved[1], saved[2], data["scale"].toDouble(), data["stride"].toSymIntVector(),
+        data["padding"].toSymIntVector(), data["dilation"].toSymIntVector(), data["groups"].toSymInt(), mask);
+    return result;
+  }
+};
+
+bool needs_grad(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
+  return at::GradMode::is_enabled() &&
+         (input.requires_grad() || weight.requires_grad() || (bias.has_value() && bias->requires_grad()));
+}
+
+at::Tensor values_autograd(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                           double scale, SymIntArrayRef stride, SymIntArrayRef padding, SymIntArrayRef dilation,
+                           SymInt groups) {
+  check_tensors(input, weight, bias);
+  if (needs_grad(input, weight, bias)) {
+    return ConvScaleMin::apply(input, weight, bias, scale, stride, padding, dilation, groups)[0];
+  }
+  at::AutoDispatchBelowADInplaceOrView guard;
+  return ops::conv2d_scale_min(input, weight, bias, scale, stride, padding, dilation, std::move(groups));
+}
+
+std::tuple<at::Tensor, at::Tensor> with_indices_autograd(const at::Tensor& input, const at::Tensor& weight,
+                                                         const std::optional<at::Tensor>& bias, double scale,
+                                                         SymIntArrayRef stride, SymIntArrayRef padding,
+                                                         SymIntArrayRef dilation, SymInt groups) {
+  check_tensors(input, weight, bias);
+  if (needs_grad(input, weight, bias)) {
+    const auto results = ConvScaleMin::apply(input, weight, bias, scale, stride, padding, dilation, groups);
+    return {results[0], results[1]};
+  }
+  at::AutoDispatchBelowADInplaceOrView guard;
+  return ops::conv2d_scale_min_with_indices(input, weight, bias, scale, stride, padding, dilation, std::move(groups));
+}
+
+}  // namespace
+}  // namespace convmin
+
+TORCH_LIBRARY_IMPL(convmin, Autograd, m) {
+  m.impl("conv2d_scale_min", &convmin::values_autograd);
+  m.impl("conv2d_scale_min_with_indices", &convmin::with_indices_autograd);
+  // Double backward: an error when it is asked for, not before.
+  m.impl("conv2d_scale_min_backward", torch::autograd::autogradNotImplementedFallback());
+}

@@ -1,0 +1,126 @@
+// CPU: ATen's convolution on slabs of output rows that fit in cache, scale and minimum fused over each slab.
+#include <ATen/Functions.h>
+#include <ATen/Parallel.h>
+#include <torch/library.h>
+
+#include <algorithm>
+
+#include "checks.h"
+#include "cpu/channel_min.h"
+#include "cpu/slab_plan.h"
+
+namespace convmin {
+namespace {
+
+constexpr std::int64_t kGrain = 32768;  // convolution outputs that are worth a thread
+
+// float16 and bfloat16 are summed in float32 and rounded once, at the end.
+at::ScalarType compute_type(at::ScalarType type) { return type == at::kDouble ? at::kDouble : at::kFloat; }
+
+at::Tensor as_layout(const at::Tensor& tensor, at::ScalarType type, bool channels_last) {
+  return tensor.to(type).contiguous(channels_last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
+}
+
+// The convolution of images [first, last) and output rows [begin, end).
+at::Tensor convolve_slab(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                         const Convolution<std::int64_t>& convolution, const Geometry<std::int64_t>& geometry,
+                         const SlabPlan& slabs, std::int64_t first, std::int64_t last, std::int64_t begin,
+                         std::int64_t end) {
+  const std::int64_t stride = convolution.stride[0], dilation = convolution.dilation[0];
+  std::int64_t padding = convolution.padding[0];
+  at::Tensor slab = input.slice(0, first, last);
+  if (end - begin < geometry.oh) {
+    // The rows under the slab's windows; what lies outside the image becomes explicit padding.
+    const std::int64_t top = begin * stride - padding;
+    const std::int64_t bottom = (end - 1) * stride - padding + dilation * (geometry.r - 1) + 1;
+    const std::int64_t low = std::clamp<std::int64_t>(top, 0, geometry.h);
+    const std::int64_t high = std::clamp<std::int64_t>(bottom, low, geometry.h);
+    slab = slab.slice(2, low, high);
+    const std::int64_t above = std::clamp<std::int64_t>(low - top, 0, bottom - top);
+    const std::int64_t below = (bottom - top) - above - (high - low);
+    if (above > 0 || below > 0) slab = at::constant_pad_nd(slab, {0, 0, above, below});
+    padding = 0;
+  }
+  slab = as_layout(slab, weight.scalar_type(), slabs.channels_last);
+  return at::conv2d(slab, weight, bias, convolution.stride, {padding, convolution.padding[1]}, convolution.dilation,
+                    convolution.groups);
+}
+
+template <typename T>
+void reduce_slab(const at::Tensor& conv, bool channels_last, double scale, T* values, std::int32_t* indices) {
+  const at::Tensor dense =
+      conv.contiguous(channels_last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
+  const std::int64_t channels = dense.size(1), pixels = dense.size(2) * dense.size(3);
+  const T* data = dense.const_data_ptr<T>();
+  const std::int64_t grain = std::max<std::int64_t>(1, kGrain / channels);
+  at::parallel_for(0, dense.size(0) * pixels, grain, [&](std::int64_t begin, std::int64_t end) {
+    channel_min(data, channels_last, pixels, channels, scale, begin, end, values, indices);
+  });
+}
+
+// A slab of the result as a contiguous tensor of the type that it is computed in: the result itself where types agree.
+at::Tensor slab_target(const at::Tensor& result, at::ScalarType type) {
+  return result.scalar_type() == type ? result : at::empty(result.sizes(), result.options().dtype(type));
+}
+
+std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& input_, const at::Tensor& weight_,
+                                           const std::optional<at::Tensor>& bias_, double scale,
+                                           const Convolution<std::int64_t>& convolution, bool with_indices) {
+  const auto geometry = check_arguments<std::int64_t>(input_, weight_, bias_, convolution);
+  const at::Tensor input = geometry.batched ? input_ : input_.unsqueeze(0);
+  const at::ScalarType type = compute_type(input.scalar_type());
+  const SlabPlan slabs = plan_slabs(geometry.n, geometry.c, geometry.k, geometry.oh, geometry.ow,
+                                    static_cast<std::int64_t>(at::elementSize(type)),
+                                    input.suggest_memory_format() == at::MemoryFormat::ChannelsLast);
+  const at::Tensor weight = as_layout(weight_, type, slabs.channels_last);
+  const auto bias = bias_.has_value() ? std::optional<at::Tensor>(bias_->to(type)) : std::nullopt;
+
+  at::Tensor values = at::empty({geometry.n, 1, geometry.oh, geometry.ow}, input.options());
+  at::Tensor indices;
+  if (with_indices) indices = at::empty(values.sizes(), values.options().dtype(index_scalar_type(geometry.k)));
+
+  for (std::int64_t first = 0; first < geometry.n; first += slabs.images) {
+    const std::int64_t last = std::min(geometry.n, first + slabs.images);
+    for (std::int64_t begin = 0; begin < geometry.oh; begin += slabs.rows) {
+      const std::int64_t end = std::min(geometry.oh, begin + slabs.rows);
+      const at::Tensor conv = convolve_slab(input, weight, bias, convolution, geometry, slabs, first, last, begin, end);
+      const auto part = [&](const at::Tensor& whole) { return whole.slice(0, first, last).slice(2, begin, end); };
+      const at::Tensor slab_values = slab_target(part(values), type);
+      const at::Tensor slab_indices = with_indices ? slab_target(part(indices), at::kInt) : at::Tensor();
+      std::int32_t* index_data = with_indices ? slab_indices.mutable_data_ptr<std::int32_t>() : nullptr;
+      if (type == at::kDouble) {
+        reduce_slab(conv, slabs.channels_last, scale, slab_values.mutable_data_ptr<double>(), index_data);
+      } else {
+        reduce_slab(conv, slabs.channels_last, scale, slab_values.mutable_data_ptr<float>(), index_data);
+      }
+      if (values.scalar_type() != type) part(values).copy_(slab_values);
+      if (with_indices && indices.scalar_type() != at::kInt) part(indices).copy_(slab_indices);
+    }
+  }
+  if (!geometry.batched) {
+    values = values.squeeze(0);
+    if (with_indices) indices = indices.squeeze(0);
+  }
+  return {values, indices};
+}
+
+at::Tensor values_cpu(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                      double scale, at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
+                      std::int64_t groups) {
+  return std::get<0>(forward(input, weight, bias, scale, {stride, padding, dilation, groups}, false));
+}
+
+std::tuple<at::Tensor, at::Tensor> with_indices_cpu(const at::Tensor& input, const at::Tensor& weight,
+                                                    const std::optional<at::Tensor>& bias, double scale,
+                                                    at::IntArrayRef stride, at::IntArrayRef padding,
+                                                    at::IntArrayRef dilation, std::int64_t groups) {
+  return forward(input, weight, bias, scale, {stride, padding, dilation, groups}, true);
+}
+
+}  // namespace
+}  // namespace convmin
+
+TORCH_LIBRARY_IMPL(convmin, CPU, m) {
+  m.impl("conv2d_scale_min", &convmin::values_cpu);
+  m.impl("conv2d_scale_min_with_indices", &convmin::with_indices_cpu);
+}

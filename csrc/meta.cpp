@@ -1,0 +1,46 @@
+// Meta: shapes and dtypes without data, for fake tensors, torch.compile and torch.export.
+#include <ATen/ops/empty_like.h>
+#include <torch/library.h>
+
+#include "checks.h"
+
+namespace convmin {
+namespace {
+
+using c10::SymInt;
+using c10::SymIntArrayRef;
+
+std::tuple<at::Tensor, at::Tensor> with_indices_meta(const at::Tensor& input, const at::Tensor& weight,
+                                                     const std::optional<at::Tensor>& bias, double /*scale*/,
+                                                     SymIntArrayRef stride, SymIntArrayRef padding,
+                                                     SymIntArrayRef dilation, SymInt groups) {
+  const auto geometry = check_arguments<SymInt>(input, weight, bias, {stride, padding, dilation, std::move(groups)});
+  const auto sizes = geometry.output_sizes();
+  const at::ScalarType index = index_scalar_type(geometry.k.guard_int(__FILE__, __LINE__));
+  return {input.new_empty_symint(sizes), input.new_empty_symint(sizes, input.options().dtype(index))};
+}
+
+at::Tensor values_meta(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                       double /*scale*/, SymIntArrayRef stride, SymIntArrayRef padding, SymIntArrayRef dilation,
+                       SymInt groups) {
+  const auto geometry = check_arguments<SymInt>(input, weight, bias, {stride, padding, dilation, std::move(groups)});
+  return input.new_empty_symint(geometry.output_sizes());
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> backward_meta(const at::Tensor& /*grad_output*/, const at::Tensor& input,
+                                                             const at::Tensor& weight, const at::Tensor& /*indices*/,
+                                                             double /*scale*/, SymIntArrayRef /*stride*/,
+                                                             SymIntArrayRef /*padding*/, SymIntArrayRef /*dilation*/,
+                                                             SymInt /*groups*/, std::array<bool, 3> output_mask) {
+  return {output_mask[0] ? at::empty_like(input) : at::Tensor(), output_mask[1] ? at::empty_like(weight) : at::Tensor(),
+          output_mask[2] ? weight.new_empty_symint({weight.sym_size(0)}) : at::Tensor()};
+}
+
+}  // namespace
+}  // namespace convmin
+
+TORCH_LIBRARY_IMPL(convmin, Meta, m) {
+  m.impl("conv2d_scale_min", &convmin::values_meta);
+  m.impl("conv2d_scale_min_with_indices", &convmin::with_indices_meta);
+  m.impl("conv2d_scale_min_backward", &convmin::backward_meta);
+}

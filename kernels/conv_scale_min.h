@@ -1,0 +1,119 @@
+// The one public header of the kernel library. No CUDA, torch or Python header is needed to include it.
+//
+//   values[n, 0, oh, ow] = min over k of ((sum over c, r, s of input * weight + bias[k]) * scale)
+//
+// Usage: fill a Problem and a Device, ask plan() which kernel runs and why, then launch().
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+struct CUstream_st;  // cudaStream_t without the CUDA headers
+
+namespace convmin {
+
+enum class DType : std::uint8_t { kFloat32, kFloat64, kFloat16, kBFloat16 };
+
+// What float32 products may lose. Mirrors torch.backends.cudnn.conv.fp32_precision.
+enum class Precision : std::uint8_t {
+  kIeee,  // operands keep all 24 bits
+  kTf32,  // operands may be rounded to 11 significant bits
+};
+
+enum class IndexType : std::uint8_t { kUInt8, kInt16, kInt32 };
+
+// Kernel families, slowest first. A plan takes the last one that accepts the problem.
+enum class KernelId : std::uint8_t { kSimt };
+inline constexpr int kKernelCount = 1;
+
+// Which of the input's dimensions neighbouring threads walk while they fill the shared-memory tile.
+enum class Gather : std::uint8_t {
+  kPixels,    // neighbouring output pixels: NCHW
+  kChannels,  // neighbouring input channels: channels_last
+};
+
+// Extents and strides; a stride counts elements and may be 0 (broadcast).
+struct Problem {
+  DType dtype;
+  Precision precision;  // read for kFloat32 only
+  bool has_bias;
+  bool with_indices;
+  std::int64_t n, c, h, w;            // input [n, c, h, w]
+  std::int64_t k, r, s;               // weight [k, c / groups, r, s]
+  std::int64_t oh, ow;                // values [n, 1, oh, ow], contiguous
+  std::int64_t stride_h, stride_w;    // of the convolution
+  std::int64_t padding_h, padding_w;  // zeros on each side
+  std::int64_t dilation_h, dilation_w;
+  std::int64_t groups;
+  std::int64_t input_strides[4];
+  std::int64_t weight_strides[4];
+};
+
+// What plan() needs to know of a GPU. Fill it by hand to plan for one that is not there.
+struct Device {
+  int major, minor;  // compute capability
+  int sm_count;
+  int shared_memory_per_block;  // bytes, opt-in limit
+  int shared_memory_per_sm;     // bytes
+  int registers_per_sm;
+};
+
+// Why a faster kernel was passed over.
+struct Rejection {
+  KernelId kernel;
+  const char* reason;
+};
+
+struct Plan {
+  bool accepted;  // false: no kernel takes the problem; `reason` says why
+  KernelId kernel;
+  Precision precision;  // class of the arithmetic, for kFloat32
+  Gather gather;
+  int tile_m, tile_n, tile_k;    // output pixels, output channels, reduction elements of a block's tile
+  int splits;                    // parts that the output channels are divided into, combined by a second small launch
+  std::int64_t blocks;           // tiles of pixels x splits
+  int threads;                   // per block
+  int shared_memory;             // bytes per block
+  std::int64_t workspace_bytes;  // device memory that launch() wants in Arguments::workspace
+  const char* reason;            // why this kernel, and this tile
+  int rejection_count;
+  Rejection rejections[kKernelCount];
+};
+
+// Device pointers of one call. `bias` is null where Problem::has_bias is false.
+struct Arguments {
+  const void* input;
+  const void* weight;
+  const void* bias;  // [k], contiguous
+  void* values;      // [n, 1, oh, ow], contiguous, the input's dtype
+  void* indices;     // as values, of index_type(k); null where Problem::with_indices is false
+  void* workspace;   // Plan::workspace_bytes
+  double scale;
+};
+
+// A CUDA error code; 0 is success.
+struct Status {
+  int cuda_error;
+  bool ok() const { return cuda_error == 0; }
+};
+
+// The smallest integer type that holds a channel number.
+constexpr IndexType index_type(std::int64_t channels) {
+  return channels <= 256 ? IndexType::kUInt8 : channels <= 32768 ? IndexType::kInt16 : IndexType::kInt32;
+}
+
+// Pure function of its arguments. With `forced`, that kernel or a refusal.
+Plan plan(const Problem& problem, const Device& device, const KernelId* forced = nullptr);
+
+const char* kernel_name(KernelId kernel);
+// False where no kernel has that name.
+bool kernel_from_name(const std::string& name, KernelId* kernel);
+
+// Enqueues on `stream` and returns without waiting. The plan must be an accepted one, made for this problem.
+Status launch(const Problem& problem, const Plan& plan, const Arguments& arguments, CUstream_st* stream);
+
+// Properties of an installed GPU, cached after the first call.
+Status query_device(int ordinal, Device* device);
+const char* error_string(Status status);
+
+}  // namespace convmin

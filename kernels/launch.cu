@@ -1,0 +1,50 @@
+// Plan -> kernel family, and the few questions that only a CUDA runtime answers.
+#include <cuda_runtime_api.h>
+
+#include <mutex>
+#include <vector>
+
+#include "conv_scale_min.h"
+#include "simt/launch.h"
+
+namespace convmin {
+
+Status launch(const Problem& problem, const Plan& plan, const Arguments& arguments, CUstream_st* stream) {
+  if (!plan.accepted) return {cudaErrorInvalidValue};
+  switch (plan.kernel) {
+    case KernelId::kSimt: return {simt::launch(problem, plan, arguments, stream)};
+  }
+  return {cudaErrorInvalidValue};
+}
+
+Status query_device(int ordinal, Device* device) {
+  static std::mutex mutex;
+  static std::vector<Device> cache;  // sm_count 0: not asked yet
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (ordinal < 0) return {cudaErrorInvalidDevice};
+  if (cache.size() <= static_cast<std::size_t>(ordinal)) cache.resize(ordinal + 1, Device{});
+  Device& entry = cache[ordinal];
+  if (entry.sm_count == 0) {
+    struct {
+      cudaDeviceAttr attribute;
+      int* value;
+    } const questions[] = {
+        {cudaDevAttrComputeCapabilityMajor, &entry.major},
+        {cudaDevAttrComputeCapabilityMinor, &entry.minor},
+        {cudaDevAttrMaxSharedMemoryPerBlockOptin, &entry.shared_memory_per_block},
+        {cudaDevAttrMaxSharedMemoryPerMultiprocessor, &entry.shared_memory_per_sm},
+        {cudaDevAttrMaxRegistersPerMultiprocessor, &entry.registers_per_sm},
+        {cudaDevAttrMultiProcessorCount, &entry.sm_count},  // last: it marks the entry as filled
+    };
+    for (const auto& question : questions) {
+      const cudaError_t error = cudaDeviceGetAttribute(question.value, question.attribute, ordinal);
+      if (error != cudaSuccess) return {error};
+    }
+  }
+  *device = entry;
+  return {cudaSuccess};
+}
+
+const char* error_string(Status status) { return cudaGetErrorString(static_cast<cudaError_t>(status.cuda_error)); }
+
+}  // namespace convmin

@@ -1,0 +1,57 @@
+// Problem + device properties -> Plan, with its reasons. Pure host code: it plans for GPUs that are not there.
+#include "simt/plan.h"
+
+#include "conv_scale_min.h"
+
+namespace convmin {
+namespace {
+
+struct Family {
+  KernelId kernel;
+  const char* name;
+  // Fills the plan and returns null, or returns why the family can't take the problem.
+  const char* (*plan)(const Problem&, const Device&, Plan*);
+};
+
+// Slowest first, one line per architecture folder.
+constexpr Family kFamilies[kKernelCount] = {
+    {KernelId::kSimt, "simt", simt::plan},
+};
+
+}  // namespace
+
+Plan plan(const Problem& problem, const Device& device, const KernelId* forced) {
+  Plan result{};
+  for (int i = kKernelCount - 1; i >= 0; --i) {
+    const Family& family = kFamilies[i];
+    if (forced != nullptr && *forced != family.kernel) continue;
+    const char* refusal = family.plan(problem, device, &result);
+    if (refusal == nullptr) {
+      result.accepted = true;
+      result.kernel = family.kernel;
+      return result;
+    }
+    result.rejections[result.rejection_count++] = {family.kernel, refusal};
+  }
+  result.reason = result.rejection_count > 0 ? result.rejections[result.rejection_count - 1].reason : "no such kernel";
+  return result;
+}
+
+const char* kernel_name(KernelId kernel) {
+  for (const Family& family : kFamilies) {
+    if (family.kernel == kernel) return family.name;
+  }
+  return "unknown";
+}
+
+bool kernel_from_name(const std::string& name, KernelId* kernel) {
+  for (const Family& family : kFamilies) {
+    if (family.name == name) {
+      *kernel = family.kernel;
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace convmin

@@ -1,0 +1,9 @@
+#include "simt/kernel.cuh"
+
+namespace convmin::simt {
+
+int launch_bfloat16_channels(const Params& params, const Plan& plan, cudaStream_t stream) {
+  return launch_element<__nv_bfloat16, Gather::kChannels>(params, plan, stream);
+}
+
+}  // namespace convmin::simt

@@ -1,0 +1,9 @@
+#include "simt/kernel.cuh"
+
+namespace convmin::simt {
+
+int launch_float64_channels(const Params& params, const Plan& plan, cudaStream_t stream) {
+  return launch_element<double, Gather::kChannels>(params, plan, stream);
+}
+
+}  // namespace convmin::simt

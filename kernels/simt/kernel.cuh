@@ -1,0 +1,79 @@
+// The portable kernel: implicit GEMM over any strides, padding, dilation and groups, with the minimum over channels
+// kept on chip. A block owns kTileM output pixels and walks the output channels of its split, a tile at a time.
+#pragma once
+
+#include <iterator>
+#include <utility>
+
+#include "simt/epilogue.cuh"
+#include "simt/launch.h"
+#include "simt/pack.cuh"
+
+namespace convmin::simt {
+
+template <typename T>
+__global__ void __launch_bounds__(T::kThreads, kBlocksPerSm)
+    conv_scale_min_simt(const __grid_constant__ Params params) {
+  __shared__ SharedStorage<T> shared;
+  const auto split = static_cast<int>(blockIdx.x % params.splits);
+  const std::int64_t first_pixel = static_cast<std::int64_t>(blockIdx.x / params.splits) * T::kTileM;
+  const ThreadTile<T> tile;
+  Producer<T> producer(params, shared);
+  Epilogue<T> epilogue(params, shared, tile);
+  producer.locate_pixels(first_pixel);
+
+  typename Mainloop<T>::Accumulators accumulators;
+  const auto blocks = static_cast<std::int64_t>(params.groups) * params.group_blocks;
+  const auto end = static_cast<int>(blocks * (split + 1) / params.splits);
+  for (auto block = static_cast<int>(blocks * split / params.splits); block < end; ++block) {
+    const int group = block / params.group_blocks;
+    const int first_output = block % params.group_blocks * T::kTileN;
+    producer.select(group, first_output);
+    Mainloop<T>::run(params, shared, producer, tile, accumulators);
+    epilogue.reduce(accumulators, group, first_output);
+  }
+  epilogue.write(first_pixel, split);
+}
+
+template <typename Element, Gather kGather, const auto& kTiles, std::size_t kIndex>
+void launch_tile(const Params& params, const Plan& plan, cudaStream_t stream) {
+  constexpr Tile kTile = kTiles[kIndex];
+  using T = Traits<Element, kGather, kTile.m, kTile.n, kTile.thread_m, kTile.thread_n>;
+  static_assert(sizeof(SharedStorage<T>) == kTile.shared_memory, "tiles.h states what the kernel uses");
+  conv_scale_min_simt<T><<<static_cast<unsigned>(plan.blocks), T::kThreads, 0, stream>>>(params);
+}
+
+// Launches the tile of the table that the plan names; false where there is none.
+template <typename Element, Gather kGather, const auto& kTiles, std::size_t... kIndex>
+bool launch_tiles(const Params& params, const Plan& plan, cudaStream_t stream, std::index_sequence<kIndex...>) {
+  return ((plan.tile_m == kTiles[kIndex].m && plan.tile_n == kTiles[kIndex].n &&
+           (launch_tile<Element, kGather, kTiles, kIndex>(params, plan, stream), true)) ||
+          ...);
+}
+
+template <typename Element, Gather kGather>
+bool launch_tiles(const Params& params, const Plan& plan, cudaStream_t stream) {
+  if constexpr (sizeof(Element) == 8) {
+    using Indices = std::make_index_sequence<std::size(kDoubleTiles)>;
+    return launch_tiles<Element, kGather, kDoubleTiles>(params, plan, stream, Indices{});
+  } else {
+    using Indices = std::make_index_sequence<std::size(kFloatTiles)>;
+    return launch_tiles<Element, kGather, kFloatTiles>(params, plan, stream, Indices{});
+  }
+}
+
+// Pack, multiply and, where channels are split, combine.
+template <typename Element, Gather kGather>
+int launch_element(const Params& params, const Plan& plan, cudaStream_t stream) {
+  constexpr int kPackThreads = 128, kCombineThreads = 256;
+  const auto rows = static_cast<unsigned>(params.groups * params.packed_reduction);
+  conv_scale_min_simt_pack<Element><<<rows, kPackThreads, 0, stream>>>(params);
+  if (!launch_tiles<Element, kGather>(params, plan, stream)) return static_cast<int>(cudaErrorInvalidValue);
+  if (params.splits > 1) {
+    const auto blocks = static_cast<unsigned>((params.pixels + kCombineThreads - 1) / kCombineThreads);
+    conv_scale_min_simt_combine<Element><<<blocks, kCombineThreads, 0, stream>>>(params);
+  }
+  return static_cast<int>(cudaGetLastError());
+}
+
+}  // namespace convmin::simt

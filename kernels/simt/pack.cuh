@@ -1,0 +1,29 @@
+// Packs the weight for the portable kernel: any strides and element type in, whole zero-padded tiles out, channels next
+// to each other, so that the mainloop reads vectors with neither bounds checks nor address arithmetic.
+#pragma once
+
+#include "common/convert.cuh"
+#include "simt/params.h"
+
+namespace convmin::simt {
+
+// One block per row of the packed weight: a group and a reduction index.
+template <typename Element>
+__global__ void conv_scale_min_simt_pack(const __grid_constant__ Params params) {
+  using Accum = typename Numeric<Element>::Accum;
+  const int group = static_cast<int>(blockIdx.x / params.packed_reduction);
+  const int index = static_cast<int>(blockIdx.x % params.packed_reduction);
+  const bool padding = index >= params.reduction;
+  const ReductionIndex at = decompose(params, padding ? 0 : index);
+  const auto* source = static_cast<const Element*>(params.weight) +
+                       static_cast<std::int64_t>(group) * params.group_outputs * params.weight_stride_k +
+                       at.channel * params.weight_stride_c + at.r * params.weight_stride_r +
+                       at.s * params.weight_stride_s;
+  auto* row = static_cast<Accum*>(params.packed_weight) + static_cast<std::int64_t>(blockIdx.x) * params.packed_outputs;
+  for (int output = static_cast<int>(threadIdx.x); output < params.packed_outputs; output += blockDim.x) {
+    const bool real = !padding && output < params.group_outputs;
+    row[output] = real ? Numeric<Element>::widen(source[output * params.weight_stride_k]) : Accum{0};
+  }
+}
+
+}  // namespace convmin::simt

@@ -1,0 +1,53 @@
+from typing import TypedDict
+
+class BuildInfo(TypedDict):
+    version: str
+    torch_version: str
+    cuda_version: str | None
+    cuda_archs: list[str]
+    kernels: list[str]
+
+class Problem(TypedDict):
+    dtype: str
+    precision: str
+    has_bias: bool
+    with_indices: bool
+    input: tuple[int, int, int, int]
+    weight: tuple[int, int, int, int]
+    output: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+    input_strides: tuple[int, int, int, int]
+    weight_strides: tuple[int, int, int, int]
+
+class Device(TypedDict):
+    major: int
+    minor: int
+    sm_count: int
+    shared_memory_per_block: int
+    shared_memory_per_sm: int
+    registers_per_sm: int
+
+class Plan(TypedDict, total=False):
+    # Always there.
+    accepted: bool
+    reason: str
+    rejections: list[tuple[str, str]]
+    # There where accepted.
+    kernel: str
+    precision: str
+    gather: str
+    tile: tuple[int, int, int]
+    splits: int
+    blocks: int
+    threads: int
+    shared_memory: int
+    workspace_bytes: int
+
+def build_info() -> BuildInfo: ...
+def plan(problem: Problem, device: Device, kernel: str = "") -> Plan: ...
+def plan_slabs(
+    n: int, c: int, k: int, oh: int, ow: int, element_size: int, channels_last: bool
+) -> tuple[int, int, bool]: ...

@@ -1,0 +1,214 @@
+"""What was built, which kernel takes a problem and why, and how to force another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from convmin import _C
+from convmin.functional import IntOrPair, as_pair, resolve_padding
+
+
+def build_info() -> _C.BuildInfo:
+    """Versions, CUDA architectures and kernels of this build.
+
+    Example:
+        >>> sorted(build_info())
+        ['cuda_archs', 'cuda_version', 'kernels', 'torch_version', 'version']
+    """
+    return _C.build_info()
+
+
+@contextmanager
+def force_kernel(name: str) -> Iterator[None]:
+    """Makes every call on a CUDA tensor use the named kernel, process-wide, until the block ends.
+
+    For tests and benchmarks. A kernel that can't take a problem then raises RuntimeError and says why. The environment
+    variable ``CONVMIN_FORCE_KERNEL`` does the same for a whole process. CPU tensors have one path and ignore it.
+
+    Raises:
+        ValueError: no kernel has that name; the message lists those that exist.
+
+    Example:
+        >>> with force_kernel("simt"):
+        ...     pass
+    """
+    previous = torch.ops.convmin._force_kernel(name)
+    try:
+        yield
+    finally:
+        torch.ops.convmin._force_kernel(previous)
+
+
+@dataclass(frozen=True)
+class DeviceProperties:
+    """What a plan needs to know of a GPU, which need not be there.
+
+    Args:
+        major, minor: compute capability.
+        sm_count: number of multiprocessors.
+        shared_memory_per_block: bytes, with opt-in.
+        shared_memory_per_sm: bytes.
+        registers_per_sm: 32-bit registers.
+    """
+
+    major: int
+    minor: int
+    sm_count: int
+    shared_memory_per_block: int
+    shared_memory_per_sm: int
+    registers_per_sm: int
+
+    @classmethod
+    def of(cls, device: torch.device) -> DeviceProperties:
+        """The properties of an installed GPU."""
+        properties = torch.cuda.get_device_properties(device)
+        return cls(
+            properties.major,
+            properties.minor,
+            properties.multi_processor_count,
+            properties.shared_memory_per_block_optin,
+            properties.shared_memory_per_multiprocessor,
+            properties.regs_per_multiprocessor,
+        )
+
+    def as_dict(self) -> _C.Device:
+        return {
+            "major": self.major,
+            "minor": self.minor,
+            "sm_count": self.sm_count,
+            "shared_memory_per_block": self.shared_memory_per_block,
+            "shared_memory_per_sm": self.shared_memory_per_sm,
+            "registers_per_sm": self.registers_per_sm,
+        }
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Which kernel runs, how, and why. ``print`` it.
+
+    Args:
+        kernel: its name; 'cpu' for CPU tensors.
+        precision: 'ieee' or 'tf32' for float32, else the dtype that sums are kept in.
+        tile: (output pixels, output channels, reduction elements) of a thread block; for the CPU (images, output rows)
+            of a slab.
+        reason: why this kernel and this tile.
+        rejections: (kernel, why not), fastest first, of the kernels that would have been faster.
+        details: the rest of the plan, by name.
+    """
+
+    kernel: str
+    precision: str
+    tile: tuple[int, ...]
+    reason: str
+    rejections: tuple[tuple[str, str], ...] = ()
+    details: dict[str, object] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [f"kernel     {self.kernel}: {self.reason}", f"precision  {self.precision}", f"tile       {self.tile}"]
+        lines += [f"{name:<10} {value}" for name, value in self.details.items()]
+        lines += [f"not {kernel:<6} {why}" for kernel, why in self.rejections]
+        return "\n".join(lines)
+
+
+def explain(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    scale: float = 1.0,
+    stride: IntOrPair = 1,
+    padding: str | IntOrPair = 0,
+    dilation: IntOrPair = 1,
+    groups: int = 1,
+    with_indices: bool = False,
+    device: DeviceProperties | None = None,
+) -> Explanation:
+    """The plan for a call of :func:`convmin.conv2d_scale_min` with these arguments, without running it.
+
+    Args:
+        input, weight, bias, scale, stride, padding, dilation, groups: as in the call; data is not read, so tensors of
+            the meta device will do.
+        with_indices: plan for :func:`convmin.conv2d_scale_min_with_indices`.
+        device: plan for this GPU rather than for the input's device.
+
+    Raises:
+        RuntimeError: the call would raise it too.
+
+    Example:
+        >>> print(explain(torch.rand(2, 64, 64, 64), torch.rand(128, 64, 3, 3)).kernel)
+        cpu
+    """
+    input, pads = resolve_padding("explain", input, weight, padding, stride, dilation)
+    arguments = (bias, scale, as_pair(stride), pads, as_pair(dilation), groups)
+    meta = [None if tensor is None else tensor.to("meta") for tensor in (input, weight, bias)]
+    output = torch.ops.convmin.conv2d_scale_min.default(meta[0], meta[1], meta[2], *arguments[1:])
+    if input.dim() == 3:
+        input = input.unsqueeze(0)
+    if device is None and input.device.type != "cuda":
+        return _explain_cpu(input, weight, output)
+    return _explain_cuda(input, weight, output, arguments, with_indices, device)
+
+
+def _explain_cpu(input: Tensor, weight: Tensor, output: Tensor) -> Explanation:
+    compute = torch.float64 if input.dtype == torch.float64 else torch.float32
+    channels_last = input.is_contiguous(memory_format=torch.channels_last) and not input.is_contiguous()
+    n, c, k = input.shape[0], input.shape[1], weight.shape[0]
+    oh, ow = output.shape[-2:]
+    images, rows, last = _C.plan_slabs(n, c, k, oh, ow, compute.itemsize, channels_last)
+    return Explanation(
+        kernel="cpu",
+        precision="ieee" if input.dtype == torch.float32 else str(compute).removeprefix("torch."),
+        tile=(images, rows),
+        reason=f"ATen's convolution on slabs of {images} image(s) x {rows} output row(s), scale and minimum fused",
+        details={"layout": "channels_last" if last else "contiguous"},
+    )
+
+
+def _explain_cuda(
+    input: Tensor,
+    weight: Tensor,
+    output: Tensor,
+    arguments: tuple[Tensor | None, float, list[int], list[int], list[int], int],
+    with_indices: bool,
+    device: DeviceProperties | None,
+) -> Explanation:
+    bias, _, stride, padding, dilation, groups = arguments
+    tf32 = torch.backends.cudnn.conv.fp32_precision == "tf32"
+    plan = _C.plan(
+        {
+            "dtype": str(input.dtype).removeprefix("torch."),
+            "precision": "tf32" if tf32 else "ieee",
+            "has_bias": bias is not None,
+            "with_indices": with_indices,
+            "input": tuple(input.shape),  # type: ignore[typeddict-item]
+            "weight": tuple(weight.shape),  # type: ignore[typeddict-item]
+            "output": tuple(output.shape[-2:]),  # type: ignore[typeddict-item]
+            "stride": tuple(stride),  # type: ignore[typeddict-item]
+            "padding": tuple(padding),  # type: ignore[typeddict-item]
+            "dilation": tuple(dilation),  # type: ignore[typeddict-item]
+            "groups": groups,
+            "input_strides": input.stride(),  # type: ignore[typeddict-item]
+            "weight_strides": weight.stride(),  # type: ignore[typeddict-item]
+        },
+        (device or DeviceProperties.of(input.device)).as_dict(),
+        torch.ops.convmin._forced_kernel(),
+    )
+    if not plan["accepted"]:
+        raise RuntimeError(f"explain: no kernel can take this problem: {plan['reason']}")
+    sums = {torch.float32: plan["precision"], torch.float64: "float64"}.get(input.dtype, "float32")
+    return Explanation(
+        kernel=plan["kernel"],
+        precision=sums,
+        tile=plan["tile"],
+        reason=plan["reason"],
+        rejections=tuple(plan["rejections"]),
+        details={
+            "gather": plan["gather"],
+            "grid": f"{plan['blocks']} blocks x {plan['threads']} threads, channels in {plan['splits']} split(s)",
+            "memory": f"{plan['shared_memory']} B shared a block, {plan['workspace_bytes']} B workspace",
+        },
+    )
