@@ -10,7 +10,17 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from .cuda import DEFAULT_ARCHS, Arch, BuildError, Toolkit, archs_for_gpus, find_nvcc, inspect, parse_arch_list
+from .cuda import (
+    DEFAULT_ARCHS,
+    Arch,
+    BuildError,
+    Toolkit,
+    archs_for_gpus,
+    find_nvcc,
+    inspect,
+    nvcc_requirement,
+    parse_arch_list,
+)
 
 OLDEST_TORCH = (2, 10)
 OLDEST_PYTHON = (3, 10)
@@ -150,9 +160,9 @@ def _find_toolkit(torch: Torch, wanted: str | None) -> Toolkit | str:
     nvcc = find_nvcc()
     if nvcc is None:
         remedy = f"install the CUDA Toolkit {torch.cuda}"
-        if int(torch.cuda.split(".")[0]) >= 13:  # PyPI's packages for CUDA 12 have no nvcc in them
-            remedy += f", or pip install 'nvidia-cuda-nvcc=={torch.cuda}.*'"
-        return f"no nvcc in CUDA_HOME, on PATH or in the environment ({remedy})"
+        if requirement := nvcc_requirement(torch.cuda):
+            remedy += f", or: pip install '{requirement}'"
+        return f"no nvcc in CUDA_HOME, on PATH or among the environment's packages ({remedy})"
     return inspect(nvcc)
 
 

@@ -122,12 +122,8 @@ def _output(*command: str | Path) -> str:
     return done.stdout
 
 
-def _site_packages() -> list[Path]:
-    return [Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")]
-
-
 def find_nvcc() -> Path | None:
-    """nvcc from CUDA_HOME, PATH, the PyPI package nvidia-cuda-nvcc, or the customary folder, in this order."""
+    """nvcc from CUDA_HOME, PATH, PyPI's packages, or the customary folder, in this order."""
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     if home:
         nvcc = Path(home, "bin", "nvcc")
@@ -137,11 +133,23 @@ def find_nvcc() -> Path | None:
     on_path = shutil.which("nvcc")
     if on_path:
         return Path(on_path)
-    candidates = [
-        site / "nvidia" / folder / "bin" / "nvcc" for site in _site_packages() for folder in ("cu13", "cuda_nvcc")
-    ]
+    sites = [Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")]
+    candidates = [path for site in sites for path in sorted(site.glob("nvidia/cu*/bin/nvcc"), reverse=True)]
     candidates.append(Path("/usr/local/cuda/bin/nvcc"))
     return next((path for path in candidates if path.is_file()), None)
+
+
+def nvcc_requirement(cuda: str) -> str | None:
+    """What pip must install to have the nvcc of this CUDA version; None where PyPI has none.
+
+    cuda-toolkit pins the parts to one another. nvidia-cuda-nvcc alone draws the newest of each, whose PTX its ptxas
+    then refuses. The packages for CUDA 12 hold ptxas without nvcc.
+
+    >>> nvcc_requirement("13.0")
+    'cuda-toolkit[nvcc,cccl]==13.0.*'
+    >>> nvcc_requirement("12.8")
+    """
+    return f"cuda-toolkit[nvcc,cccl]=={cuda}.*" if int(cuda.split(".")[0]) >= 13 else None
 
 
 def inspect(nvcc: Path) -> Toolkit:
@@ -152,15 +160,12 @@ def inspect(nvcc: Path) -> Toolkit:
     if version is None or top is None:
         raise BuildError(f"{nvcc} does not behave as nvcc: it prints {plan[:500]!r}")
     root = Path(top[1].strip())
-    roots = [root]
-    if root.name == "cuda_nvcc":  # PyPI's packages for CUDA 12 lie apart from each other
-        roots.append(root.with_name("cuda_runtime"))
     named = re.search(r'^#\$ INCLUDES="-I([^"]+)"', plan, re.MULTILINE)
     return Toolkit(
         nvcc=nvcc,
         version=(int(version[1]), int(version[2])),
-        include_dirs=_existing([Path(named[1])] if named else [], [root / "include" for root in roots]),
-        library_dirs=_existing([root / folder for root in roots for folder in ("lib", "lib64")]),
+        include_dirs=_existing([Path(named[1])] if named else [], [root / "include"]),
+        library_dirs=_existing([root / "lib64", root / "lib"]),
     )
 
 

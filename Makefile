@@ -1,0 +1,91 @@
+# make demo       checks the operator on photographs, times it, draws demo.png
+# make test       runs the tests
+# make lint       clang-format, ruff, mypy
+# make sanitize   memcheck, racecheck and synccheck over every kernel (needs a GPU)
+# make build      the libraries, in place
+# make clean      removes what was built; the virtual environment stays
+#
+# Each makes .venv, installs what it needs, and builds. VENV=none uses the environment in hand and installs nothing:
+#   make test VENV=none PYTHON=python3.12
+# ARGS goes to the program:  make test ARGS="-k nan -x"
+# REQUIRE_CUDA=1 makes a missing GPU a failure of the tests rather than a skip.
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+ifeq ($(VENV),none)
+PY := $(PYTHON)
+ready = preflight
+else
+PY := $(VENV)/bin/python
+ready = $(VENV)/.ready-$(1)
+endif
+
+RUN := PYTHONPATH=python $(PY)
+PIP_INSTALL := $(PY) -m pip --disable-pip-version-check install
+
+export REQUIRE_CUDA
+
+.PHONY: demo test lint sanitize build clean preflight help
+.DELETE_ON_ERROR:
+.SECONDARY:  # the stamps are made by a pattern rule, and must stay
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile
+
+demo: $(call ready,demo) build
+	$(RUN) examples/demo.py $(ARGS)
+
+test: $(call ready,test) build
+	$(RUN) -m pytest $(ARGS)
+
+lint: $(call ready,lint)
+	$(PY) -c "from clang_format import clang_format; clang_format()" --dry-run -Werror \
+	  $$(find kernels csrc tests -name '*.cu' -o -name '*.cuh' -o -name '*.h' -o -name '*.cpp')
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+
+build: $(call ready,build)
+	$(PY) setup.py -q build_ext --inplace
+
+# Allocations of their own (no caching) let memcheck see an access past a tensor's end.
+sanitize: SANITIZER ?= $(shell command -v compute-sanitizer || \
+  ls $(CUDA_HOME)/bin/compute-sanitizer /usr/local/cuda/bin/compute-sanitizer 2> /dev/null | head -1)
+sanitize: build
+	@test -n "$(SANITIZER)" || { echo "make sanitize: compute-sanitizer is neither on PATH nor in CUDA_HOME;" \
+	  "it is part of the CUDA Toolkit. Or: make sanitize SANITIZER=PATH" >&2; exit 1; }
+	@$(PY) -c "import sys, torch; torch.cuda.is_available() or sys.exit('make sanitize: torch sees no GPU')"
+	set -e; for tool in memcheck racecheck synccheck; do \
+	  echo "== $$tool"; \
+	  PYTHONPATH=python PYTORCH_NO_CUDA_MEMORY_CACHING=1 $(SANITIZER) --tool $$tool --error-exitcode 1 \
+	    --kernel-name kernel_substring=convmin $(PY) tests/sanitize.py $(ARGS); \
+	done
+
+clean:
+	rm -rf build dist python/*.egg-info python/convmin/*.so python/convmin/include
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis demo.png
+
+preflight:
+	@command -v $(PYTHON) > /dev/null || { echo "make: no $(PYTHON). Name a Python 3.10 or newer: PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) build_tools/preflight.py
+
+$(VENV)/.created:
+	@command -v $(PYTHON) > /dev/null || { echo "make: no $(PYTHON). Name a Python 3.10 or newer: PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) build_tools/preflight.py --venv
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# torch, what builds the libraries and, where there is a GPU without a CUDA compiler, that compiler.
+$(VENV)/.ready-build: pyproject.toml | $(VENV)/.created
+	@$(PY) -m build_tools.requirements > $(VENV)/requirements.txt
+	$(PIP_INSTALL) -r $(VENV)/requirements.txt
+	@$(PY) -m build_tools.requirements --nvcc > $(VENV)/nvcc.txt
+	@if [ -s $(VENV)/nvcc.txt ]; then echo "$(PIP_INSTALL) -r $(VENV)/nvcc.txt"; $(PIP_INSTALL) -r $(VENV)/nvcc.txt; fi
+	@touch $@
+
+$(VENV)/.ready-%: $(VENV)/.ready-build
+	@$(PY) -m build_tools.requirements $* > $(VENV)/requirements-$*.txt
+	$(PIP_INSTALL) -r $(VENV)/requirements-$*.txt
+	@touch $@
