@@ -1,0 +1,82 @@
+"""Runs one problem through the operator and puts it before the oracle and PyTorch's own sequence."""
+
+from __future__ import annotations
+
+import contextlib
+
+import convmin
+import torch
+from oracle import Comparison, check_against_eager, check_bounds, check_exact, solve, to_tf32
+from support import Problem, eager, fp32_class
+
+# Kernels that add products one by one in float32, as the CPU does; the others use tensor cores.
+SCALAR_KERNELS = ("simt", "cpu")
+
+
+class Refused(Exception):
+    """The forced kernel can't take the problem; says why."""
+
+
+def forced(kernel: str | None) -> contextlib.AbstractContextManager[None]:
+    return convmin.force_kernel(kernel) if kernel else contextlib.nullcontext()
+
+
+def call(
+    problem: Problem, device: str, kernel: str | None = None
+) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(input, weight, bias), values of the plain operator, and values and indices of the other one."""
+    tensors = problem.tensors(device)
+    x, weight, bias = tensors
+    with forced(kernel):
+        if kernel:
+            try:
+                convmin.explain(x, weight, bias, problem.scale, **problem.kwargs())
+            except RuntimeError as error:
+                raise Refused(str(error)) from error
+        plain = convmin.conv2d_scale_min(x, weight, bias, problem.scale, **problem.kwargs())
+        values, indices = convmin.conv2d_scale_min_with_indices(x, weight, bias, problem.scale, **problem.kwargs())
+    return tensors, plain, values, indices
+
+
+def references(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, problem: Problem
+) -> list[torch.Tensor]:
+    """PyTorch's own results: for the tensors as they lie, and in both layouts."""
+    scale, kwargs = problem.scale, problem.kwargs()
+    batched = x if x.dim() == 4 else x[None]
+    layouts = [torch.contiguous_format, torch.channels_last]
+    if x.device.type == "cpu" and problem.has_empty_columns:
+        layouts.pop()
+    copies = [(batched.contiguous(memory_format=layout), weight.contiguous(memory_format=layout)) for layout in layouts]
+    inputs = [(x, weight), *copies] if len(layouts) == 2 else copies
+    return [eager(*tensors, bias, scale, **kwargs)[0] for tensors in inputs]
+
+
+def check_problem(
+    problem: Problem, device: str, kernel: str | None = None, precision: str = "ieee", sigmas: float = 4.0
+) -> Comparison | None:
+    """Everything that section 1 of the contract says of one call's numbers. Raises Refused, or AssertionError."""
+    precision = precision if device == "cuda" else "ieee"  # the CPU has no other
+    with fp32_class(precision):
+        (x, weight, bias), plain, values, indices = call(problem, device, kernel)
+        shape = (1, *problem.output_size) if problem.n is None else (problem.n, 1, *problem.output_size)
+        assert plain.shape == values.shape == indices.shape == shape
+        assert plain.device == indices.device == x.device
+        assert torch.equal(plain.nan_to_num(nan=12345.0), values.nan_to_num(nan=12345.0)), "asking for indices matters"
+        used = kernel or convmin.explain(x, weight, bias, problem.scale, **problem.kwargs()).kernel
+        arguments = (bias, problem.scale)
+        oracle = solve(
+            x, weight, *arguments, precision=precision, tensor_cores=used not in SCALAR_KERNELS, **problem.kwargs()
+        )
+        check_bounds(values, indices, oracle)
+        if problem.fill == "integers" and problem.scale in (2.0, 1.0, 0.5, -1.0):
+            check_exact(values, indices, oracle)
+        if values.numel() == 0:
+            return None
+        theirs = references(x, weight, bias, problem)
+        if precision == "tf32" and x.dtype == torch.float32:
+            # PyTorch computes some convolutions of the tf32 class in full float32. What the class allows then is the
+            # exact result of operands rounded to TF32.
+            rounded = solve(to_tf32(x), to_tf32(weight), *arguments, **problem.kwargs())
+            theirs.append(rounded.value.to(x.dtype))
+        return check_against_eager(values, theirs, oracle, sigmas)

@@ -1,0 +1,177 @@
+"""What only a GPU shows: streams, graphs, precision classes, 64-bit sizes, devices."""
+
+from __future__ import annotations
+
+import convmin
+import pytest
+import torch
+from runner import forced
+from support import DTYPES, Problem, fp32_class, run_python
+
+pytestmark = pytest.mark.cuda
+
+KERNELS = [None, *convmin.build_info()["kernels"]]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_work_goes_to_the_current_stream_without_waiting(kernel: str | None) -> None:
+    """The call returns while earlier work of its stream still runs, and its result follows that work."""
+    x, weight, bias = Problem(n=4, c=16, h=32, w=32, k=64, fill="integers").tensors("cuda")
+    with forced(kernel):
+        expected = convmin.conv2d_scale_min(x, weight, bias)
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        late = torch.zeros_like(x)
+        with torch.cuda.stream(stream):
+            torch.cuda._sleep(200_000_000)  # about 0.1 s
+            late.copy_(x)
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                values = convmin.conv2d_scale_min(late, weight, bias)
+                waited = stream.query()
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+        stream.synchronize()
+    assert not waited, "the call waited for the GPU"
+    assert torch.equal(values, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_graph_capture_and_replay(kernel: str | None, layout: torch.memory_format, dtype: torch.dtype) -> None:
+    """A replay reads the tensors' new contents, the weight's and the bias's too."""
+    problem = Problem(n=2, c=16, h=20, w=22, k=40, dtype=dtype, fill="integers")
+    x, weight, bias = problem.tensors("cuda")
+    assert bias is not None
+    x, weight = x.contiguous(memory_format=layout), weight.contiguous(memory_format=layout)
+    with forced(kernel):
+        convmin.conv2d_scale_min_with_indices(x, weight, bias, 2.0)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            values, indices = convmin.conv2d_scale_min_with_indices(x, weight, bias, 2.0)
+        for seed in (1, 2, 3):
+            for old, new in zip((x, weight, bias), problem.replace(seed=seed).tensors("cuda"), strict=True):
+                assert new is not None
+                old.copy_(new)
+            graph.replay()
+            expected = convmin.conv2d_scale_min_with_indices(x, weight, bias, 2.0)
+            assert torch.equal(values, expected[0]) and torch.equal(indices, expected[1])
+
+
+def test_training_step_in_a_graph() -> None:
+    """Forward and backward capture together."""
+    layer = convmin.ConvScaleMin2d(8, 24, 3, 2.0, device="cuda")
+    x = torch.rand(2, 8, 20, 20, device="cuda")
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            layer.zero_grad()
+            layer(x).square().sum().backward()
+    torch.cuda.current_stream().wait_stream(stream)
+    assert layer.weight.grad is not None
+    expected = layer.weight.grad.clone()
+    graph = torch.cuda.CUDAGraph()
+    layer.zero_grad()
+    with torch.cuda.graph(graph):
+        layer(x).square().sum().backward()
+    graph.replay()
+    torch.testing.assert_close(layer.weight.grad, expected)
+
+
+def test_the_precision_class_follows_pytorch() -> None:
+    """explain() names the class, and a tf32 kernel may run in that class alone."""
+    x, weight, _ = Problem(n=8, c=64, h=64, w=64, k=128).tensors("cuda")
+    with fp32_class("ieee"):
+        assert convmin.explain(x, weight).precision == "ieee"
+    with fp32_class("tf32"):
+        assert convmin.explain(x, weight).precision in ("ieee", "tf32")
+
+
+@pytest.mark.parametrize("precision", ["ieee", "tf32"])
+def test_the_newer_precision_setting(precision: str) -> None:
+    """torch.backends.cudnn.conv.fp32_precision, in a process of its own, as PyTorch dislikes a mix with allow_tf32."""
+    script = f"""
+import torch, convmin
+torch.backends.cudnn.conv.fp32_precision = "{precision}"
+generator = torch.Generator("cuda").manual_seed(0)
+x = torch.randn(2, 64, 40, 40, device="cuda", generator=generator)
+weight = torch.randn(128, 64, 3, 3, device="cuda", generator=generator)
+exact = convmin.reference.conv2d_scale_min(x.double(), weight.double())
+mine = (convmin.conv2d_scale_min(x, weight) - exact).abs().mean().item()
+eager = (convmin.reference.conv2d_scale_min(x, weight) - exact).abs().mean().item()
+assert mine <= 1.2 * eager, (mine, eager)
+assert convmin.explain(x, weight).precision in ("ieee", "{precision}")
+"""
+    finished = run_python("-c", script)
+    assert finished.returncode == 0, finished.stderr
+
+
+@pytest.mark.multi_gpu
+def test_the_inputs_device_is_used_not_the_current_one() -> None:
+    """Tensors on the second GPU while the first is current."""
+    x, weight, bias = Problem(fill="integers").tensors("cuda:1")
+    expected = convmin.conv2d_scale_min(x.cpu(), weight.cpu(), bias.cpu() if bias is not None else None)
+    with torch.cuda.device(0):
+        values = convmin.conv2d_scale_min(x, weight, bias)
+    assert values.device == x.device
+    assert torch.equal(values.cpu(), expected)
+
+
+def test_a_failed_call_leaves_the_device_usable() -> None:
+    """An error is raised before any launch."""
+    x, weight, bias = Problem().tensors("cuda")
+    with pytest.raises(RuntimeError):
+        convmin.conv2d_scale_min(x, weight[:, 1:], bias)
+    convmin.conv2d_scale_min(x, weight, bias)
+    torch.cuda.synchronize()
+
+
+def _need(gigabytes: float) -> None:
+    free, _ = torch.cuda.mem_get_info()
+    if free < gigabytes * 1e9:
+        pytest.skip(f"needs {gigabytes} GB of GPU memory")
+
+
+@pytest.fixture
+def empty_cache():
+    """Gives the gigabytes back."""
+    yield
+    torch.cuda.empty_cache()
+
+
+@pytest.mark.large
+@pytest.mark.usefixtures("empty_cache")
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("shape", [(33, 64, 1024, 1024), (1, 2100, 1024, 1024)], ids=["many images", "one image"])
+def test_input_beyond_32_bits(kernel: str | None, layout: torch.memory_format, shape: tuple[int, ...]) -> None:
+    """The last image lies beyond 2^31 elements: its result is that of the image alone."""
+    _need(12)
+    x = torch.empty(shape, dtype=torch.float16, device="cuda", memory_format=layout)
+    x.random_(-3, 4)
+    weight = torch.randint(-2, 3, (8, shape[1], 1, 1), device="cuda").half()
+    with forced(kernel):
+        values, indices = convmin.conv2d_scale_min_with_indices(x, weight)
+        for image in (0, shape[0] - 1):
+            part = x[image : image + 1, :, -40:, -50:].float().contiguous()
+            expected, index = convmin.conv2d_scale_min_with_indices(part, weight.float())
+            assert torch.equal(values[image : image + 1, :, -40:, -50:], expected.half())
+            assert torch.equal(indices[image : image + 1, :, -40:, -50:], index)
+
+
+@pytest.mark.large
+@pytest.mark.usefixtures("empty_cache")
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_output_beyond_32_bits(kernel: str | None) -> None:
+    """More than 2^31 output pixels, and an index for each."""
+    _need(16)
+    x = torch.empty(3, 1, 32768, 24000, dtype=torch.float16, device="cuda").random_(-8, 9)
+    weight = torch.tensor([1.0, -1.0], device="cuda").half().view(2, 1, 1, 1)
+    assert x.numel() > 2**31
+    with forced(kernel):
+        values, indices = convmin.conv2d_scale_min_with_indices(x, weight)
+    for image in range(3):
+        assert torch.equal(values[image], -x[image].abs())
+        assert torch.equal(indices[image], (x[image] > 0).to(torch.uint8))

@@ -1,0 +1,204 @@
+"""Bad input: an exception before any work, of the type that PyTorch raises for the same mistake, whose message names the
+argument, what was expected and what came."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import convmin
+import numpy
+import pytest
+import torch
+import torch.nn.functional as F
+from support import eager
+
+OPERATORS = [convmin.conv2d_scale_min, convmin.conv2d_scale_min_with_indices]
+
+
+def x(*shape: int, **kwargs: Any) -> torch.Tensor:
+    return torch.rand(*(shape or (2, 4, 8, 8)), **kwargs)
+
+
+def w(*shape: int, **kwargs: Any) -> torch.Tensor:
+    return torch.rand(*(shape or (6, 4, 3, 3)), **kwargs)
+
+
+# What is wrong: (input, weight, bias, keyword arguments, words that the message has to hold).
+Case = tuple[Any, Any, Any, dict[str, Any], list[str]]
+CASES: dict[str, Case] = {
+    "weight dtype": (x(), w().double(), None, {}, ["weight", "Float", "Double"]),
+    "bias dtype": (x(), w(), torch.rand(6).half(), {}, ["bias", "Float", "Half"]),
+    "input dtype": (x().half(), w(), None, {}, ["weight", "Half", "Float"]),
+    "boolean": (x() > 0, w() > 0, None, {}, ["input", "Bool"]),
+    "float8": (x().to(torch.float8_e4m3fn), w().to(torch.float8_e4m3fn), None, {}, ["input", "Float8_e4m3fn"]),
+    "input of two dimensions": (x(8, 8), w(), None, {}, ["input", "[8, 8]"]),
+    "input of five dimensions": (x(1, 2, 4, 8, 8), w(), None, {}, ["input", "[1, 2, 4, 8, 8]"]),
+    "weight of three dimensions": (x(), w(6, 3, 3), None, {}, ["weight", "[6, 3, 3]"]),
+    "weight of five dimensions": (x(), w(6, 4, 3, 3, 3), None, {}, ["weight", "[6, 4, 3, 3, 3]"]),
+    "channels": (x(), w(6, 5, 3, 3), None, {}, ["weight", "[2, 4, 8, 8]", "[6, 5, 3, 3]"]),
+    "groups that do not divide the input": (x(), w(6, 1, 3, 3), None, {"groups": 3}, ["groups", "3", "[2, 4, 8, 8]"]),
+    "groups that do not divide the output": (x(), w(5, 2, 3, 3), None, {"groups": 2}, ["groups", "2", "[5, 2, 3, 3]"]),
+    "zero groups": (x(), w(), None, {"groups": 0}, ["groups", "0"]),
+    "negative groups": (x(), w(), None, {"groups": -1}, ["groups", "-1"]),
+    "kernel larger than the input": (x(), w(6, 4, 9, 3), None, {}, ["9", "8", "[6, 4, 9, 3]", "height"]),
+    "kernel wider than the input": (x(2, 4, 8, 5), w(6, 4, 3, 7), None, {}, ["7", "5", "[2, 4, 8, 5]", "width"]),
+    "kernel larger than the padded input": (x(2, 4, 2, 8), w(6, 4, 5, 3), None, {"padding": 1}, ["5", "4", "padding"]),
+    "dilated kernel larger than the input": (x(), w(), None, {"dilation": 4}, ["9", "8", "dilation 4"]),
+    "zero stride": (x(), w(), None, {"stride": 0}, ["stride", "0"]),
+    "negative stride": (x(), w(), None, {"stride": (1, -2)}, ["stride", "-2"]),
+    "three strides": (x(), w(), None, {"stride": (1, 1, 1)}, ["stride", "[1, 1, 1]"]),
+    "negative padding": (x(), w(), None, {"padding": (0, -1)}, ["padding", "-1"]),
+    "three paddings": (x(), w(), None, {"padding": (1, 1, 1)}, ["padding", "[1, 1, 1]"]),
+    "zero dilation": (x(), w(), None, {"dilation": 0}, ["dilation", "0"]),
+    "negative dilation": (x(), w(), None, {"dilation": -1}, ["dilation", "-1"]),
+    "no output channels": (x(), w()[:0], None, {}, ["weight", "[0, 4, 3, 3]"]),
+    "kernel of no rows": (x(), w()[:, :, :0], None, {}, ["weight", "[6, 4, 0, 3]"]),
+    "no rows": (x()[:, :, :0], w(), None, {}, ["input", "[2, 4, 0, 8]"]),
+    "no rows but padding": (x()[:, :, :0], w(), None, {"padding": 2}, ["input", "[2, 4, 0, 8]"]),
+    "long bias": (x(), w(), torch.rand(7), {}, ["bias", "[6]", "[7]"]),
+    "bias of two dimensions": (x(), w(), torch.rand(6, 1), {}, ["bias", "[6]", "[6, 1]"]),
+    "bias of no dimension": (x(), w(), torch.rand(()), {}, ["bias", "[6]", "[]"]),
+    "sparse input": (x().to_sparse(), w(), None, {}, ["input", "Sparse"]),
+    "sparse weight": (x(), w().to_sparse(), None, {}, ["weight", "Sparse"]),
+    "sparse bias": (x(), w(), torch.rand(6).to_sparse(), {}, ["bias", "Sparse"]),
+    "padding string": (x(), w(), None, {"padding": "full"}, ["padding", "full", "same", "valid"]),
+    "same padding with a stride": (
+        x(),
+        w(),
+        None,
+        {"padding": "same", "stride": 2},
+        ["padding", "same", "stride", "2"],
+    ),
+    "input is an array": (numpy.zeros((2, 4, 8, 8)), w(), None, {}, ["input", "ndarray"]),
+    "input is None": (None, w(), None, {}, ["input", "None"]),
+    "weight is an array": (x(), numpy.zeros((6, 4, 3, 3)), None, {}, ["weight", "ndarray"]),
+    "bias is a list": (x(), w(), [0.0] * 6, {}, ["bias", "list"]),
+    "stride is a fraction": (x(), w(), None, {"stride": 1.5}, ["stride", "1.5|float"]),
+    "padding is a fraction": (x(), w(), None, {"padding": (0.5, 1)}, ["padding", "0.5|float"]),
+    "groups is a fraction": (x(), w(), None, {"groups": 1.5}, ["groups", "1.5|float"]),
+    "dilation is None": (x(), w(), None, {"dilation": None}, ["dilation", "None"]),
+}
+
+
+def raised_by(call: Callable[..., Any], *arguments: Any, **kwargs: Any) -> Exception:
+    with pytest.raises(Exception) as info:  # noqa: B017, PT011: which one is the question
+        call(*arguments, **kwargs)
+    return info.value
+
+
+@pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: operator.__name__)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_rejected_like_conv2d_rejects_it(case: Case, operator: Callable[..., Any]) -> None:
+    """The type of F.conv2d's exception (any RuntimeError for a RuntimeError), and words that help."""
+    image, weight, bias, kwargs, words = case
+    theirs = raised_by(F.conv2d, image, weight, bias, **kwargs)
+    mine = raised_by(operator, image, weight, bias, **kwargs)
+    expected = RuntimeError if isinstance(theirs, RuntimeError) else type(theirs)
+    assert isinstance(mine, expected), f"{type(mine).__name__} in the place of {type(theirs).__name__}: {mine}"
+    message = str(mine).split("Exception raised from")[0]
+    for word in words:
+        pattern = word if "|" in word else re.escape(word)
+        assert re.search(pattern, message), f"{word!r} is missing in: {message}"
+    if isinstance(mine, RuntimeError):
+        assert re.match(r"conv2d_scale_min(_with_indices)?: expected ", message), message
+
+
+@pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: operator.__name__)
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int32, torch.int64, torch.complex64], ids=str)
+def test_integers_and_complex_numbers(dtype: torch.dtype, operator: Callable[..., Any]) -> None:
+    """PyTorch's CPU convolution takes integers; no minimum of a scaled one is what anybody wants of this operator."""
+    error = raised_by(operator, x().to(dtype), w().to(dtype))
+    assert isinstance(error, RuntimeError)
+    assert "input" in str(error) and "BFloat16" in str(error)
+
+
+def test_no_input_channels() -> None:
+    """F.conv2d answers with no output channels at all, whose minimum does not exist."""
+    with pytest.raises(IndexError):
+        eager(x(2, 0, 8, 8), w(6, 0, 3, 3))
+    with pytest.raises(RuntimeError, match="input"):
+        convmin.conv2d_scale_min(x(2, 0, 8, 8), w(6, 0, 3, 3))
+
+
+def test_scale_is_a_number() -> None:
+    """Any float is legal, NaN too; a string or a tensor of two elements is not."""
+    assert convmin.conv2d_scale_min(x(), w(), scale=float("nan")).isnan().all()
+    for bad in ("2.0", None, torch.rand(2)):
+        error = raised_by(convmin.conv2d_scale_min, x(), w(), None, bad)
+        assert isinstance(error, (TypeError, RuntimeError))
+        assert "scale" in str(error)
+
+
+@pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: operator.__name__)
+def test_errors_stay_errors_where_gradients_are_wanted(operator: Callable[..., Any]) -> None:
+    """The autograd path has its own entry: the same messages come from it."""
+    for image, weight, bias, kwargs, words in CASES.values():
+        tensors = [
+            t.detach().requires_grad_() if isinstance(t, torch.Tensor) and t.is_floating_point() else t
+            for t in (image, weight, bias)
+        ]
+        error = raised_by(operator, *tensors, **kwargs)
+        assert any(re.search(re.escape(word.split("|")[0]), str(error)) for word in words), error
+
+
+def test_errors_on_meta_tensors() -> None:
+    """Shapes are checked where there is no data: a bad model fails when it is traced, not when it runs."""
+    for name, (image, weight, bias, kwargs, words) in CASES.items():
+        if "is a" in name or "is None" in name or "sparse" in name:
+            continue
+        meta = [None if t is None else t.to("meta") for t in (image, weight, bias)]
+        for operator in OPERATORS:
+            error = raised_by(operator, *meta, **kwargs)
+            assert isinstance(error, RuntimeError), (name, error)
+            assert re.search(re.escape(words[0]), str(error)), (name, error)
+
+
+def test_other_memory_formats_are_an_error_or_right() -> None:
+    """MKLDNN tensors hold their numbers elsewhere: reading them as plain memory would crash."""
+    image, weight = x(), w()
+    try:
+        values = convmin.conv2d_scale_min(image.to_mkldnn(), weight)
+    except RuntimeError:
+        return
+    torch.testing.assert_close(values, eager(image, weight)[0])
+
+
+def test_conjugate_and_negative_views_are_resolved() -> None:
+    """A lazily negated view has the numbers that it shows."""
+    image, weight = x(), w()
+    negated = torch._neg_view(image)
+    assert negated.is_neg()
+    torch.testing.assert_close(convmin.conv2d_scale_min(negated, weight), eager(-image, weight)[0])
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("moved", ["input", "weight", "bias"])
+def test_devices_that_differ(moved: str) -> None:
+    """One tensor on the GPU and the others on the CPU, each in turn."""
+    tensors = {"input": x(), "weight": w(), "bias": torch.rand(6)}
+    tensors[moved] = tensors[moved].cuda()
+    assert isinstance(raised_by(F.conv2d, *tensors.values()), RuntimeError)
+    for operator in OPERATORS:
+        error = raised_by(operator, *tensors.values())
+        assert isinstance(error, RuntimeError)
+        assert "cuda:0" in str(error) and "cpu" in str(error)
+        assert ("weight" if moved == "input" else moved) in str(error)
+
+
+@pytest.mark.cuda
+def test_cases_on_the_gpu() -> None:
+    """The same checks stand before a launch as before the CPU's work."""
+    for name, (image, weight, bias, kwargs, words) in CASES.items():
+        moved = [t.cuda() if isinstance(t, torch.Tensor) else t for t in (image, weight, bias)]
+        for operator in OPERATORS:
+            error = raised_by(operator, *moved, **kwargs)
+            assert any(word.split("|")[0] in str(error) for word in words), (name, error)
+    torch.cuda.synchronize()
+
+
+def test_force_kernel_names_what_exists() -> None:
+    """An unknown kernel is a ValueError that lists the known ones."""
+    with pytest.raises(ValueError, match="simt"), convmin.force_kernel("sm20"):
+        pass

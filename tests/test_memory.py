@@ -1,0 +1,67 @@
+"""Memory: the convolution's output, which the operator exists to avoid, never exists."""
+
+from __future__ import annotations
+
+import convmin
+import pytest
+import torch
+from support import run_python
+
+# 2 x 8 x 256 x 256 -> 256 channels: the input has 4 MB, the convolution's output 134 MB.
+N, C, K, SIZE = 2, 8, 256, 256
+CONVOLUTION_BYTES = N * K * SIZE * SIZE * 4
+
+MEASURE = """
+import resource, sys, torch, convmin
+name, grad, dtype = sys.argv[1], sys.argv[2] == "grad", getattr(torch, sys.argv[3])
+def run(n, c, k, size):
+    x = torch.rand(n, c, size, size, dtype=dtype)
+    weight = torch.rand(k, c, 3, 3, dtype=dtype, requires_grad=grad)
+    if name == "convmin":
+        return convmin.conv2d_scale_min(x, weight, None, 2.0, padding=1)
+    return convmin.reference.conv2d_scale_min(x, weight, None, 2.0, padding=1)
+run(1, 8, 32, 64)  # code and threads
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+kept = run(*map(int, sys.argv[4:]))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+def peak(name: str, grad: bool, dtype: str) -> int:
+    """Bytes by which a process's peak memory grows during one call."""
+    finished = run_python("-c", MEASURE, name, "grad" if grad else "none", dtype, *map(str, (N, C, K, SIZE)))
+    assert finished.returncode == 0, finished.stderr
+    return int(finished.stdout)
+
+
+@pytest.mark.parametrize("grad", [False, True], ids=["inference", "training"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_cpu_peak(grad: bool, dtype: str) -> None:
+    """A slab of the convolution, not the whole."""
+    assert peak("convmin", grad, dtype) < CONVOLUTION_BYTES / 4
+
+
+def test_the_measurement_sees_a_convolution() -> None:
+    """The plain sequence does allocate it."""
+    assert peak("reference", False, "float32") > CONVOLUTION_BYTES
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("grad", [False, True], ids=["inference", "training"])
+def test_cuda_peak(dtype: torch.dtype, layout: torch.memory_format, grad: bool) -> None:
+    """Values, the index where gradients are wanted, and at most a copy of the weight."""
+    x = torch.rand(N, C, SIZE, SIZE, dtype=dtype, device="cuda").contiguous(memory_format=layout)
+    weight = torch.rand(K, C, 3, 3, dtype=dtype, device="cuda", requires_grad=grad)
+    bias = torch.rand(K, dtype=dtype, device="cuda")
+    convmin.conv2d_scale_min(x, weight, bias, 2.0, padding=1)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    kept = convmin.conv2d_scale_min(x, weight, bias, 2.0, padding=1)
+    torch.cuda.synchronize()
+    grown = torch.cuda.max_memory_allocated() - before
+    needed = kept.numel() * (kept.element_size() + (1 if grad else 0)) + 2 * weight.numel() * weight.element_size()
+    assert grown <= needed + (64 << 10), f"{grown} bytes, {needed} explained"  # 64 KiB: the allocator's rounding
+    assert needed < CONVOLUTION_BYTES / 20

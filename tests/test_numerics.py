@@ -1,0 +1,232 @@
+"""Accuracy: every kernel against float64 and against PyTorch's own convolution in the same class, on every kind of shape
+and of number. The tolerances and their reasons are in oracle.py."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+import convmin
+import pytest
+import torch
+from conftest import TARGETS
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from runner import Refused, check_problem
+from support import DTYPES, FILLS, HOSTILE_FILLS, STORAGES, Problem
+
+Target = tuple[str, str | None]
+
+# (stride, padding, dilation)
+GEOMETRIES = (
+    ((1, 1), (0, 0), (1, 1)),
+    ((1, 1), (1, 1), (1, 1)),
+    ((2, 2), (1, 1), (1, 1)),
+    ((1, 2), (0, 3), (1, 1)),
+    ((1, 1), (2, 2), (2, 2)),
+    ((3, 1), (3, 0), (1, 3)),
+)
+AXES: dict[str, Sequence[Any]] = {
+    "k": (1, 5, 16, 31, 64, 128, 300),
+    "c": (1, 3, 8, 33, 64),
+    "kernel": ((1, 1), (3, 3), (5, 5), (1, 7), (4, 2)),
+    "geometry": GEOMETRIES,
+    "groups": ("one", "two", "depthwise"),
+    "dtype": DTYPES,
+    "storage": STORAGES[:2],
+    "scale": (2.0, -0.3),
+    "bias": (True, False),
+}
+
+
+def pairwise(axes: dict[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Few combinations in which every two values of different axes meet. Greedy, the same every time."""
+    rng = random.Random(0)
+    names = list(axes)
+    missing = {
+        (a, i, b, j) for a, b in combinations(names, 2) for i in range(len(axes[a])) for j in range(len(axes[b]))
+    }
+
+    def pairs(choice: dict[str, int]) -> set[tuple[str, int, str, int]]:
+        return {(a, choice[a], b, choice[b]) for a, b in combinations(names, 2)}
+
+    cases = []
+    while missing:
+        a, i, b, j = min(missing, key=repr)
+        candidates = [{name: rng.randrange(len(axes[name])) for name in names} | {a: i, b: j} for _ in range(40)]
+        best = max(candidates, key=lambda candidate: len(pairs(candidate) & missing))
+        missing -= pairs(best)
+        cases.append({name: axes[name][index] for name, index in best.items()})
+    return cases
+
+
+def grid_problem(case: dict[str, Any]) -> Problem:
+    channels = case["c"]
+    groups = {"one": 1, "two": 2 if channels % 2 == 0 else 1, "depthwise": channels}[case["groups"]]
+    stride, padding, dilation = case["geometry"]
+    r, s = case["kernel"]
+    return Problem(
+        n=2,
+        c=channels,
+        h=2 + dilation[0] * r + stride[0] * 8,
+        w=3 + dilation[1] * s + stride[1] * 9,
+        k=-(-case["k"] // groups) * groups,
+        r=r,
+        s=s,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        bias=case["bias"],
+        scale=case["scale"],
+        dtype=case["dtype"],
+        storage=case["storage"],
+        weight_storage=case["storage"],
+    )
+
+
+GRID = [grid_problem(case) for case in pairwise(AXES)]
+
+
+def check(problem: Problem, target: Target, precision: str = "ieee", sigmas: float = 4.0) -> None:
+    device, kernel = target
+    try:
+        check_problem(problem, device, kernel, precision, sigmas)
+    except Refused as refusal:
+        pytest.skip(str(refusal))
+
+
+def with_classes(problems: list[Problem]) -> list[Any]:
+    """Each problem in each class that it has: TF32 exists for float32 on CUDA alone."""
+    return [
+        pytest.param(
+            target, problem, precision, id=f"{target[0]}-{target[1] or 'auto'}-{precision}-{problem}", marks=marks
+        )
+        for target in TARGETS
+        for marks in [[pytest.mark.cuda] if target[0] == "cuda" else []]
+        for problem in problems
+        for precision in ("ieee", "tf32")
+        if precision == "ieee" or (target[0] == "cuda" and problem.dtype == torch.float32)
+    ]
+
+
+@pytest.mark.parametrize(("on", "problem", "precision"), with_classes(GRID))
+def test_grid(on: Target, problem: Problem, precision: str) -> None:
+    """Shapes: a tail of channels, taps or pixels that a kernel drops, repeats or mixes up."""
+    check(problem, on, precision)
+
+
+HOSTILE = [
+    Problem(n=2, c=16, h=13, w=14, k=33, padding=(1, 1), fill=fill, dtype=dtype, storage=storage)
+    for fill in HOSTILE_FILLS
+    for dtype in DTYPES
+    for storage in STORAGES[:2]
+]
+
+
+@pytest.mark.parametrize(("on", "problem", "precision"), with_classes(HOSTILE))
+def test_hostile_numbers(on: Target, problem: Problem, precision: str) -> None:
+    """Range: a conversion to a narrower type that overflows or loses small numbers, a NaN or infinity that spreads."""
+    check(problem, on, precision)
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_memory_layouts(target: Target, storage: str) -> None:
+    """Strides and offsets, of the input and of the weight, each with the other plain."""
+    problem = Problem(n=3, c=8, h=12, w=13, k=20, padding=(1, 0), fill="integers")
+    for dtype in DTYPES:
+        check(problem.replace(dtype=dtype, storage=storage), target)
+        check(problem.replace(dtype=dtype, weight_storage=storage), target)
+        check(problem.replace(dtype=dtype, storage=storage, weight_storage=storage, fill="normal"), target)
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> Problem:
+    """Any shape; hypothesis shrinks a failing one to the smallest that fails."""
+    groups = draw(st.sampled_from((1, 1, 1, 2, 3, 5)))
+    pair = st.tuples(st.integers(1, 3), st.integers(1, 3))
+    problem = Problem(
+        n=draw(st.one_of(st.none(), st.integers(0, 4))),
+        c=groups * draw(st.integers(1, 40)),
+        h=draw(st.integers(1, 30)),
+        w=draw(st.integers(1, 40)),
+        k=groups * draw(st.integers(1, 140)),
+        r=draw(st.integers(1, 5)),
+        s=draw(st.integers(1, 7)),
+        stride=draw(pair),
+        padding=draw(st.tuples(st.integers(0, 4), st.integers(0, 4))),
+        dilation=draw(pair),
+        groups=groups,
+        bias=draw(st.booleans()),
+        scale=draw(st.sampled_from((1.0, 2.0, -1.0, 0.3))),
+        dtype=draw(st.sampled_from(DTYPES)),
+        storage=draw(st.sampled_from(STORAGES)),
+        weight_storage=draw(st.sampled_from(STORAGES)),
+        fill=draw(st.sampled_from(FILLS)),
+        seed=draw(st.integers(0, 1 << 20)),
+    )
+    assume(min(problem.output_size) >= 1)
+    assume(problem.products <= 1_000_000)
+    return problem
+
+
+@given(problem=problems())
+@settings(max_examples=60)
+def test_drawn_shapes(target: Target, problem: Problem) -> None:
+    """What no one thought of."""
+    try:
+        check_problem(problem, *target, sigmas=8.0)  # far more comparisons than elsewhere
+    except Refused:
+        assume(False)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_kernels_agree_to_the_bit_where_sums_are_exact(target: Target, dtype: torch.dtype) -> None:
+    """On small integers nothing rounds before the end, so no order of summation and no precision class may show."""
+    device, kernel = target
+    for problem in GRID[::6]:
+        problem = problem.replace(dtype=dtype, fill="integers", scale=-0.5)
+        try:
+            check_problem(problem, device, kernel, "tf32")
+        except Refused:
+            continue
+        x, weight, bias = problem.tensors()
+        expected = convmin.reference.conv2d_scale_min(
+            x.double(), weight.double(), None if bias is None else bias.double(), -0.5, **problem.kwargs()
+        )
+        x, weight, bias = problem.tensors(device)
+        with convmin.force_kernel(kernel or ""):
+            values = convmin.conv2d_scale_min(x, weight, bias, -0.5, **problem.kwargs())
+        assert torch.equal(values.cpu(), expected.to(dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_overflow_gives_infinity(device: str, dtype: torch.dtype) -> None:
+    """Sums beyond the accumulator are infinite, with the sign of the exact result."""
+    x = torch.full((1, 2, 3, 3), 1e38, dtype=dtype, device=device)
+    weight = torch.ones(2, 2, 3, 3, dtype=dtype, device=device)
+    assert convmin.conv2d_scale_min(x, weight).item() == float("inf")
+    weight[1] = -1
+    assert convmin.conv2d_scale_min(x, weight).item() == -float("inf")
+
+
+def test_float16_overflows_at_the_end_only(device: str) -> None:
+    """A convolution beyond 65504 whose scaled result fits float16 is finite: one rounding, at the end."""
+    x = torch.full((1, 8, 3, 3), 1000.0, dtype=torch.float16, device=device)
+    weight = torch.ones(1, 8, 3, 3, dtype=torch.float16, device=device)
+    assert convmin.conv2d_scale_min(x, weight, scale=2.0**-4).item() == 4500.0
+    # 65520 is halfway between float16's largest number and the next: it rounds to infinity, anything below does not.
+    bias = torch.tensor([16.0], dtype=torch.float16, device=device)
+    x = torch.full((1, 1, 1, 1), 65504.0, dtype=torch.float16, device=device)
+    weight = torch.ones(1, 1, 1, 1, dtype=torch.float16, device=device)
+    assert convmin.conv2d_scale_min(x, weight, bias).item() == float("inf")
+    assert convmin.conv2d_scale_min(x, weight, bias * 0.5).item() == 65504.0
+
+
+def test_float16_subnormals_survive(device: str) -> None:
+    """Products below float16's smallest number add up; the output's subnormals are rounded, not flushed."""
+    x = torch.full((1, 64, 1, 1), 2.0**-14, dtype=torch.float16, device=device)
+    weight = torch.full((1, 64, 1, 1), 2.0**-14, dtype=torch.float16, device=device)
+    assert convmin.conv2d_scale_min(x, weight).item() == 2.0**-22

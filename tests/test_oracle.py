@@ -1,0 +1,153 @@
+"""The tests' own instruments can fail: each way in which a kernel may be wrong is caught by the checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from oracle import check_against_eager, check_bounds, check_exact, solve, to_tf32
+from support import Problem, eager
+
+Result = tuple[torch.Tensor, torch.Tensor]
+BASE = Problem(n=2, c=16, h=14, w=15, k=33, padding=(1, 1))
+
+
+def correct(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, scale: float, **kwargs: Any) -> Result:
+    """Accumulated in float32 or wider, rounded once."""
+    wide = [t.to(torch.float64 if t.dtype == torch.float64 else torch.float32) for t in (x, weight, bias)]
+    values, indices = eager(*wide, scale, **kwargs)
+    return values.to(x.dtype), indices
+
+
+def shifted_tap(x: torch.Tensor, weight: torch.Tensor, *rest: Any, **kwargs: Any) -> Result:
+    return correct(x, weight.roll(1, 3), *rest, **kwargs)
+
+
+def missing_tap(x: torch.Tensor, weight: torch.Tensor, *rest: Any, **kwargs: Any) -> Result:
+    weight = weight.clone()
+    weight[:, -1, -1, -1] = 0
+    return correct(x, weight, *rest, **kwargs)
+
+
+def bias_after_scale(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, scale: float, **kwargs: Any) -> Result:
+    return correct(x, weight, bias / scale, scale, **kwargs)
+
+
+def tf32_operands(x: torch.Tensor, weight: torch.Tensor, *rest: Any, **kwargs: Any) -> Result:
+    return correct(to_tf32(x), to_tf32(weight), *rest, **kwargs)
+
+
+def float16_operands(x: torch.Tensor, weight: torch.Tensor, *rest: Any, **kwargs: Any) -> Result:
+    return correct(x.half().float(), weight.half().float(), *rest, **kwargs)
+
+
+def rounded_twice(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, scale: float, **kwargs: Any) -> Result:
+    wide = torch.nn.functional.conv2d(x.float(), weight.float(), bias.float(), **kwargs)
+    minimum = torch.min(wide.to(x.dtype) * scale, 1, keepdim=True)
+    return minimum.values, minimum.indices
+
+
+def bare_fminf(x: torch.Tensor, *rest: Any, **kwargs: Any) -> Result:
+    values, indices = correct(x, *rest, **kwargs)
+    return values.nan_to_num(nan=0.0), indices
+
+
+def padded_channel(*args: Any, **kwargs: Any) -> Result:
+    values, indices = correct(*args, **kwargs)
+    return values.clamp(max=0.0), indices
+
+
+def index_off_by_one(*args: Any, **kwargs: Any) -> Result:
+    values, indices = correct(*args, **kwargs)
+    return values, (indices - 1).clamp(min=0)
+
+
+def last_of_ties(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, scale: float, **kwargs: Any) -> Result:
+    values, indices = correct(x, weight.flip(0), bias.flip(0), scale, **kwargs)
+    return values, weight.shape[0] - 1 - indices
+
+
+def flushed(x: torch.Tensor, *rest: Any, **kwargs: Any) -> Result:
+    return correct(torch.where(x.abs() < 2.0**-14, 0.0, x), *rest, **kwargs)
+
+
+def check(implementation: Callable[..., Result], problem: Problem) -> None:
+    x, weight, bias = problem.tensors()
+    arguments = (x, weight, bias, problem.scale)
+    values, indices = implementation(*arguments, **problem.kwargs())
+    oracle = solve(*arguments, **problem.kwargs())
+    check_bounds(values, indices, oracle)
+    if problem.fill == "integers":
+        check_exact(values, indices, oracle)
+    check_against_eager(values, [eager(*arguments, **problem.kwargs())[0]], oracle)
+
+
+PROBLEMS = [
+    BASE,
+    BASE.replace(fill="uniform", bias=True),
+    BASE.replace(fill="integers"),
+    BASE.replace(fill="mixed_regions"),
+    BASE.replace(fill="mixed_channels"),
+    BASE.replace(fill="silenced_channel"),
+    BASE.replace(fill="one_nan"),
+    BASE.replace(fill="one_negative_inf"),
+    BASE.replace(fill="underflow16"),
+    BASE.replace(dtype=torch.float64),
+    BASE.replace(dtype=torch.float16, scale=0.3),
+    BASE.replace(dtype=torch.bfloat16, scale=-3.7),
+]
+
+
+@pytest.mark.parametrize("problem", PROBLEMS, ids=str)
+def test_a_correct_implementation_passes(problem: Problem) -> None:
+    check(correct, problem)
+
+
+@pytest.mark.parametrize(
+    ("mutant", "problem"),
+    [
+        (shifted_tap, BASE),
+        (shifted_tap, BASE.replace(dtype=torch.bfloat16)),
+        (missing_tap, BASE.replace(fill="integers")),
+        (bias_after_scale, BASE),
+        (tf32_operands, BASE),
+        (tf32_operands, BASE.replace(fill="mixed_regions")),
+        (float16_operands, BASE.replace(fill="underflow16")),
+        (float16_operands, BASE.replace(fill="silenced_channel")),
+        (rounded_twice, BASE.replace(dtype=torch.float16, scale=0.3)),
+        (rounded_twice, BASE.replace(dtype=torch.bfloat16, scale=0.3)),
+        (bare_fminf, BASE.replace(fill="one_nan")),
+        (padded_channel, BASE.replace(k=1, fill="uniform", scale=-1.0)),
+        (index_off_by_one, BASE),
+        (last_of_ties, BASE.replace(fill="integers", scale=-1.0)),
+        (flushed, BASE.replace(fill="underflow16")),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_a_wrong_implementation_is_caught(mutant: Callable[..., Result], problem: Problem) -> None:
+    with pytest.raises(AssertionError):
+        check(mutant, problem)
+
+
+def test_the_oracle_agrees_with_a_plain_loop() -> None:
+    """Padding, stride, dilation and groups by the definition, one multiply-add at a time."""
+    problem = Problem(n=2, c=4, h=6, w=7, k=6, r=2, s=3, stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2)
+    x, weight, bias = problem.replace(dtype=torch.float64).tensors()
+    assert bias is not None
+    oracle = solve(x, weight, bias, -0.5, **problem.kwargs())
+    oh, ow = problem.output_size
+    for pixel in range(2 * oh * ow):
+        n, h, w = pixel // (oh * ow), pixel // ow % oh, pixel % ow
+        sums = bias.tolist()
+        for k in range(problem.k):
+            for c in range(2):
+                for r in range(problem.r):
+                    for s in range(problem.s):
+                        ih, iw = 2 * h + r - 1, w + 2 * s - 2
+                        if 0 <= ih < problem.h and 0 <= iw < problem.w:
+                            sums[k] += float(x[n, k // 3 * 2 + c, ih, iw] * weight[k, c, r, s])
+        results = [-0.5 * total for total in sums]
+        assert float(oracle.value[pixel]) == pytest.approx(min(results), rel=1e-13)
+        assert int(oracle.index[pixel]) == results.index(min(results))
