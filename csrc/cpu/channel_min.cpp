@@ -18,18 +18,33 @@
 namespace convmin {
 namespace {
 
+// One AVX2 register; AVX-512 gains nothing where memory is the limit, and wider vectors spill without it.
+constexpr int kVectorBytes = 32;
+
 // GNU vectors: arithmetic, comparison (all-ones masks) and selection lane by lane, on any target.
 template <typename T>
 struct Simd {
-  static constexpr int kLanes = 64 / sizeof(T);
+  static constexpr int kLanes = kVectorBytes / sizeof(T);
   using Index = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
-  typedef T Values __attribute__((vector_size(64)));
-  typedef Index Indices __attribute__((vector_size(64)));
+  typedef T Values __attribute__((vector_size(kVectorBytes)));
+  typedef Index Indices __attribute__((vector_size(kVectorBytes)));
 
   static CONVMIN_INLINE Values load(const T* from) {
     Values values;
     std::memcpy(&values, from, sizeof values);
     return values;
+  }
+
+  // The vector with its halves, then quarters, ... exchanged: log2(kLanes) of them meet every lane with every other.
+  template <int kDistance, typename Vector>
+  static CONVMIN_INLINE Vector exchange(const Vector& v) {
+    if constexpr (kLanes == 8) {
+      return __builtin_shufflevector(v, v, 0 ^ kDistance, 1 ^ kDistance, 2 ^ kDistance, 3 ^ kDistance, 4 ^ kDistance,
+                                     5 ^ kDistance, 6 ^ kDistance, 7 ^ kDistance);
+    } else {
+      static_assert(kLanes == 4, "float or double");
+      return __builtin_shufflevector(v, v, 0 ^ kDistance, 1 ^ kDistance, 2 ^ kDistance, 3 ^ kDistance);
+    }
   }
 };
 
@@ -44,6 +59,23 @@ struct Best {
     const typename S::Indices take = ~(other >= value) & (value == value);
     value = take ? other : value;
     if constexpr (kWithIndices) channel = take ? other_channel : channel;
+  }
+
+  // Every lane ends with the minimum over lanes and the lowest channel that attains it.
+  template <int kDistance = S::kLanes / 2>
+  CONVMIN_INLINE void reduce_lanes() {
+    const typename S::Values other = S::template exchange<kDistance>(value);
+    if constexpr (kWithIndices) {
+      const typename S::Indices other_channel = S::template exchange<kDistance>(channel);
+      const typename S::Indices nan = value != value, other_nan = other != other;
+      const typename S::Indices same = (value == other) | (nan & other_nan);
+      const typename S::Indices take = (same & (other_channel < channel)) | (~same & ~nan & ~(other >= value));
+      value = take ? other : value;
+      channel = take ? other_channel : channel;
+    } else {
+      offer(other, channel);
+    }
+    if constexpr (kDistance > 1) reduce_lanes<kDistance / 2>();
   }
 };
 
@@ -71,14 +103,9 @@ CONVMIN_INLINE void min_of_rows(const T* conv, std::int64_t channels, T scale, s
       for (channel = S::kLanes; channel + S::kLanes <= channels; channel += S::kLanes) {
         best.offer(S::load(row + channel) * scale, lane + static_cast<typename S::Index>(channel));
       }
+      best.reduce_lanes();
       best_value = best.value[0];
       best_channel = best.channel[0];
-      for (int i = 1; i < S::kLanes; ++i) {
-        if (precedes<T>(best.value[i], best.channel[i], best_value, best_channel)) {
-          best_value = best.value[i];
-          best_channel = best.channel[i];
-        }
-      }
     }
     for (; channel < channels; ++channel) {
       const T value = row[channel] * scale;

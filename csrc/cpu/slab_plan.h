@@ -31,9 +31,11 @@ inline SlabPlan plan_slabs(std::int64_t n, std::int64_t c, std::int64_t k, std::
     const std::int64_t slabs = (image + pixels - 1) / pixels;
     plan.rows = (oh + slabs - 1) / slabs;
   }
-  // A slab's input is copied anyway, and the convolution is faster in channels_last; with a handful of channels the
-  // strided copy costs more than that gains.
-  plan.channels_last = input_channels_last || (element_size == 4 && c >= 16);
+  // A slab's input is copied anyway, and the convolution is faster in channels_last. With a handful of channels the
+  // strided copy costs more than that gains; with few pixels the reordering of the weight does.
+  constexpr std::int64_t kMinChannels = 16, kMinPixelsToReorder = 1024;
+  plan.channels_last =
+      input_channels_last || (element_size == 4 && c >= kMinChannels && n * image >= kMinPixelsToReorder);
   return plan;
 }
 
