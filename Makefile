@@ -32,7 +32,7 @@ export REQUIRE_CUDA
 .SECONDARY:  # the stamps are made by a pattern rule, and must stay
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile
+	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
 
 demo: $(call ready,demo) build
 	$(RUN) examples/demo.py $(ARGS)

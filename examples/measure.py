@@ -1,0 +1,80 @@
+"""Time and peak memory of a call, on the CPU and on CUDA."""
+
+from __future__ import annotations
+
+import ctypes
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+Call = Callable[[], object]
+
+
+def seconds(calls: dict[str, Call], device: torch.device, budget: float = 6.0) -> dict[str, float]:
+    """Median time of each call, already warm. They take turns, so that what else the machine does slows all alike."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    start = time.perf_counter()
+    rounds = 0
+    while rounds < 3 or (rounds < 50 and time.perf_counter() - start < budget):
+        for name, call in calls.items():
+            times[name].append(_once(call, device))
+        rounds += 1
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def _once(call: Call, device: torch.device) -> float:
+    if device.type == "cuda":
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        call()
+        end.record()
+        end.synchronize()
+        return begin.elapsed_time(end) / 1e3
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def peak_bytes(call: Call, device: torch.device) -> int | None:
+    """Memory that the call needs at its height, its result included, beyond what was in use before it.
+
+    CUDA: of PyTorch's allocator. CPU: resident memory of the process, whoever asked for it, by Linux's own high-water
+    mark; None where the system won't reset that.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        result = call()
+        torch.cuda.synchronize(device)
+        peak = torch.cuda.max_memory_allocated(device)
+        del result
+        return peak - before
+    _return_free_memory()
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # 5: the high-water mark becomes what is resident now
+    except OSError:
+        return None
+    before = _status("VmHWM")
+    result = call()
+    peak = _status("VmHWM")
+    del result
+    return peak - before
+
+
+def _return_free_memory() -> None:
+    """Memory that was freed but is still mapped would be used again without being seen."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except AttributeError:  # a libc other than glibc
+        return
+
+
+def _status(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/self/status has no {field}")
