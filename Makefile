@@ -19,7 +19,7 @@ PY := $(PYTHON)
 ready = preflight
 else
 PY := $(VENV)/bin/python
-ready = $(VENV)/.ready-$(1)
+ready = $(VENV)/.ready
 endif
 
 RUN := PYTHONPATH=python $(PY)
@@ -29,25 +29,24 @@ export REQUIRE_CUDA
 
 .PHONY: demo test lint sanitize build clean preflight help
 .DELETE_ON_ERROR:
-.SECONDARY:  # the stamps are made by a pattern rule, and must stay
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
 
-demo: $(call ready,demo) build
+demo: build
 	$(RUN) examples/demo.py $(ARGS)
 
-test: $(call ready,test) build
+test: build
 	$(RUN) -m pytest $(ARGS)
 
-lint: $(call ready,lint)
+lint: $(ready)
 	$(PY) -c "from clang_format import clang_format; clang_format()" --dry-run -Werror \
 	  $$(find kernels csrc tests -name '*.cu' -o -name '*.cuh' -o -name '*.h' -o -name '*.cpp')
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
 
-build: $(call ready,build)
+build: $(ready)
 	$(PY) setup.py -q build_ext --inplace
 
 # Allocations of their own (no caching) let memcheck see an access past a tensor's end.
@@ -77,15 +76,10 @@ $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# torch, what builds the libraries and, where there is a GPU without a CUDA compiler, that compiler.
-$(VENV)/.ready-build: pyproject.toml | $(VENV)/.created
-	@$(PY) -m build_tools.requirements > $(VENV)/requirements.txt
+# One pip run for all of them, and the CUDA compiler where there is a GPU and no compiler yet.
+$(VENV)/.ready: pyproject.toml | $(VENV)/.created
+	@$(PY) -m build_tools.requirements demo test lint > $(VENV)/requirements.txt
 	$(PIP_INSTALL) -r $(VENV)/requirements.txt
 	@$(PY) -m build_tools.requirements --nvcc > $(VENV)/nvcc.txt
-	@if [ -s $(VENV)/nvcc.txt ]; then echo "$(PIP_INSTALL) -r $(VENV)/nvcc.txt"; $(PIP_INSTALL) -r $(VENV)/nvcc.txt; fi
-	@touch $@
-
-$(VENV)/.ready-%: $(VENV)/.ready-build
-	@$(PY) -m build_tools.requirements $* > $(VENV)/requirements-$*.txt
-	$(PIP_INSTALL) -r $(VENV)/requirements-$*.txt
+	@if [ -s $(VENV)/nvcc.txt ]; then cat $(VENV)/nvcc.txt; $(PIP_INSTALL) -r $(VENV)/nvcc.txt; fi
 	@touch $@

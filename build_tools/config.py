@@ -103,7 +103,7 @@ def find_torch() -> Torch:
         import torch
     except ImportError as error:
         raise BuildError(
-            "convmin is compiled against the PyTorch that it will run with, and this build sees none "
+            "it is compiled against the PyTorch that it will run with, and this build sees none "
             f"({error}). Install torch, then build without isolation:\n\n"
             f"    pip install torch ninja pybind11 setuptools\n    {INSTALL_COMMAND}\n"
         ) from error

@@ -35,4 +35,5 @@ def missing_nvcc() -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(missing_nvcc() if sys.argv[1:] == ["--nvcc"] else requirements(sys.argv[1:])))
+    for line in missing_nvcc() if sys.argv[1:] == ["--nvcc"] else requirements(sys.argv[1:]):
+        print(line)
