@@ -1,4 +1,4 @@
-"""Looks for what a build needs of the system, before anything is downloaded. Runs on any Python, to say if it is too old.
+"""Looks for what a build needs of the system, before anything is downloaded. Runs on any Python, old ones too.
 
 python preflight.py          what a build needs
 python preflight.py --venv   and what a virtual environment needs
@@ -23,13 +23,13 @@ def problems(venv):  # no type hints: old Pythons read this file too
     if venv:
         try:
             import ensurepip  # noqa: F401
-            import venv  # noqa: F401
+            import venv
         except ImportError:
             yield "this Python can't make virtual environments. On Debian and Ubuntu: apt install python3-venv"
     named = shlex.split(os.environ.get("CXX", ""))
     if not any(shutil.which(compiler) for compiler in (named[:1] or ["g++", "c++", "clang++"])):
         yield "no C++ compiler: %s. On Debian and Ubuntu: apt install g++" % (named[:1] or "g++, c++, clang++")
-    if not os.path.isfile(os.path.join(sysconfig.get_path("include"), "Python.h")):  # noqa: PTH113, PTH118
+    if not os.path.isfile(os.path.join(sysconfig.get_path("include"), "Python.h")):
         yield "this Python's headers are missing (Python.h). On Debian and Ubuntu: apt install python3-dev"
 
 

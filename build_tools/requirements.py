@@ -21,8 +21,10 @@ def requirements(extras: list[str]) -> list[str]:
         from pip._vendor import tomli as tomllib
     table = tomllib.loads(PYPROJECT.read_text())
     project = table["project"]
-    groups = [project["optional-dependencies"][extra] for extra in extras]
-    return sorted({*table["build-system"]["requires"], *project["dependencies"], *sum(groups, [])})
+    found = {*table["build-system"]["requires"], *project["dependencies"]}
+    for extra in extras:
+        found.update(project["optional-dependencies"][extra])
+    return sorted(found)
 
 
 def missing_nvcc() -> list[str]:
