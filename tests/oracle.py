@@ -95,8 +95,8 @@ def solve(
     tensor_cores: bool = False,
     **kwargs: Any,
 ) -> Oracle:
-    """The oracle of one call with a finite scale. `precision` is float32's class; `tensor_cores` widens the bound by what
-    their additions lose."""
+    """The oracle of one call with a finite scale. `precision` is float32's class; `tensor_cores` widens the bound by
+    what their additions lose."""
     dtype = x.dtype
     tf32 = precision == "tf32" and dtype == torch.float32
     rows = windows(x if x.dim() == 4 else x[None], weight, **kwargs)
@@ -205,8 +205,9 @@ def errors(values: torch.Tensor, oracle: Oracle) -> torch.Tensor:
 
 def slack_of_mean(weights: torch.Tensor, sigmas: float) -> float:
     """By how much the mean errors of two equally good implementations may differ: 1.1 for another order of summation,
-    the rest for sampling. The mean of m half-normal errors scatters by 0.76 / sqrt(m) of itself, a ratio of two by 1.07 /
-    sqrt(m); m is the number of pixels that share the mean (Kish's effective size), not all where a few dominate."""
+    the rest for sampling. The mean of m half-normal errors scatters by 0.76 / sqrt(m) of itself, a ratio of two by
+    1.07 / sqrt(m); m is the number of pixels that share the mean (Kish's effective size), not all where a few dominate.
+    """
     effective = float(weights.sum() ** 2 / weights.square().sum())
     return 1.1 + 1.07 * sigmas / max(effective, 1.0) ** 0.5
 
@@ -229,8 +230,8 @@ def check_against_eager(
     values: torch.Tensor, references: list[torch.Tensor], oracle: Oracle, sigmas: float = 4.0
 ) -> Comparison | None:
     """Maximum and mean error are at most those of the worst reference: PyTorch's own results for this problem, which
-    differ among themselves by the order of summation that a layout brings. `sigmas`: how unlikely a failure by chance has
-    to be; more where there are more comparisons. None: no pixel can be compared."""
+    differ among themselves by the order of summation that a layout brings. `sigmas`: how unlikely a failure by chance
+    has to be; more where there are more comparisons. None: no pixel can be compared."""
     comparable = oracle.regular & torch.isfinite(oracle.value.to(oracle.dtype))
     for reference in references:
         comparable &= torch.isfinite(reference.reshape(-1))

@@ -15,8 +15,8 @@ from support import random_problem
 
 # So that among thousands of comparisons with PyTorch none fails by chance.
 SIGMAS = 8.0
-# Mean noise-relative error over all problems of a dtype, as a multiple of PyTorch's: no sampling error is left in it, so
-# this is the order of summation's slack alone.
+# Mean noise-relative error over all problems of a dtype, as a multiple of PyTorch's: hardly any sampling error is left
+# in it, so this is the order of summation's slack alone.
 POOLED_SLACK = 1.1
 
 

@@ -198,7 +198,7 @@ def _fill(
 
 
 def place(t: torch.Tensor, storage: str) -> torch.Tensor:
-    """`t` [a, b, h, w] as a view that lies in memory as named. Broadcasts and overlaps keep only part of its numbers."""
+    """`t` [a, b, h, w] as a view that lies in memory as named. Broadcasts and overlaps keep part of its numbers."""
     a, b, h, w = t.shape
     if storage == "contiguous" or t.numel() == 0:
         return t

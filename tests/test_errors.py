@@ -1,5 +1,5 @@
-"""Bad input: an exception before any work, of the type that PyTorch raises for the same mistake, whose message names the
-argument, what was expected and what came."""
+"""Bad input: an exception before any work, of the type that PyTorch raises for the same mistake, whose message names
+the argument, what was expected and what came."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ CASES: dict[str, Case] = {
 
 
 def raised_by(call: Callable[..., Any], *arguments: Any, **kwargs: Any) -> Exception:
-    with pytest.raises(Exception) as info:  # noqa: B017, PT011: which one is the question
+    with pytest.raises(Exception) as info:
         call(*arguments, **kwargs)
     return info.value
 

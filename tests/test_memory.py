@@ -51,7 +51,7 @@ def test_the_measurement_sees_a_convolution() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 @pytest.mark.parametrize("grad", [False, True], ids=["inference", "training"])
 def test_cuda_peak(dtype: torch.dtype, layout: torch.memory_format, grad: bool) -> None:
-    """Values, the index where gradients are wanted, and at most a copy of the weight."""
+    """Values, the index where gradients are wanted, and a workspace of the weight's size."""
     x = torch.rand(N, C, SIZE, SIZE, dtype=dtype, device="cuda").contiguous(memory_format=layout)
     weight = torch.rand(K, C, 3, 3, dtype=dtype, device="cuda", requires_grad=grad)
     bias = torch.rand(K, dtype=dtype, device="cuda")
@@ -62,6 +62,6 @@ def test_cuda_peak(dtype: torch.dtype, layout: torch.memory_format, grad: bool) 
     kept = convmin.conv2d_scale_min(x, weight, bias, 2.0, padding=1)
     torch.cuda.synchronize()
     grown = torch.cuda.max_memory_allocated() - before
-    needed = kept.numel() * (kept.element_size() + (1 if grad else 0)) + 2 * weight.numel() * weight.element_size()
-    assert grown <= needed + (64 << 10), f"{grown} bytes, {needed} explained"  # 64 KiB: the allocator's rounding
-    assert needed < CONVOLUTION_BYTES / 20
+    needed = kept.numel() * (kept.element_size() + (1 if grad else 0)) + 4 * weight.numel() * 4
+    assert grown <= needed + (256 << 10), f"{grown} bytes, {needed} explained"  # the allocator rounds up
+    assert needed < CONVOLUTION_BYTES / 50

@@ -1,5 +1,5 @@
-"""Accuracy: every kernel against float64 and against PyTorch's own convolution in the same class, on every kind of shape
-and of number. The tolerances and their reasons are in oracle.py."""
+"""Accuracy: every kernel against float64 and against PyTorch's own convolution in the same class, on every kind of
+shape and of number. The tolerances and their reasons are in oracle.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random problems of every kind break no bound. By hand, with another seed or number: `python tests/random_problems.py`."""
+"""Random problems of every kind break no bound. With another seed or number: `python tests/random_problems.py`."""
 
 from __future__ import annotations
 

@@ -143,8 +143,7 @@ def test_padding_forms(device: str, padding: str | int | tuple[int, int]) -> Non
 
 def test_padding_beyond_the_window_in_either_layout() -> None:
     """Output columns that see nothing but padding are the scaled bias. In a process of its own: PyTorch's own CPU
-    convolution dies of a segmentation fault on the channels_last ones (oneDNN issue 5942), and the operator builds on it.
-    """
+    convolution dies of a segmentation fault on the channels_last ones (oneDNN issue 5942), and the operator uses it."""
     script = """
 import torch, convmin
 for layout in (torch.contiguous_format, torch.channels_last):

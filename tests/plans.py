@@ -1,0 +1,51 @@
+"""What the planner is asked: GPUs that need not be there, problems that need not be allocated."""
+
+from __future__ import annotations
+
+import convmin
+from convmin import _C
+from support import Problem
+
+# Compute capability, multiprocessors, shared memory per block (opt-in) and per multiprocessor.
+DEVICES = {
+    name: convmin.DeviceProperties(major, minor, sms, block, sm, 65536)
+    for name, (major, minor, sms, block, sm) in {
+        "V100": (7, 0, 80, 98304, 98304),
+        "T4": (7, 5, 40, 65536, 65536),
+        "A100": (8, 0, 108, 166912, 167936),
+        "A10": (8, 6, 72, 101376, 102400),
+        "RTX 3090": (8, 6, 82, 101376, 102400),
+        "L4": (8, 9, 58, 101376, 102400),
+        "RTX 4090": (8, 9, 128, 101376, 102400),
+        "H100": (9, 0, 132, 232448, 233472),
+        "H200": (9, 0, 132, 232448, 233472),
+        "B200": (10, 0, 148, 232448, 233472),
+        "RTX 5090": (12, 0, 170, 101376, 102400),
+    }.items()
+}
+
+
+def describe(problem: Problem, precision: str = "ieee", with_indices: bool = False) -> _C.Problem:
+    """The planner's input, without tensors."""
+    n = 1 if problem.n is None else problem.n
+
+    def strides(a: int, b: int, h: int, w: int, channels_last: bool) -> tuple[int, int, int, int]:
+        return (b * h * w, 1, w * b, b) if channels_last else (b * h * w, h * w, w, 1)
+
+    last = problem.storage == "channels_last"
+    group_channels = problem.c // problem.groups
+    return {
+        "dtype": str(problem.dtype).removeprefix("torch."),
+        "precision": precision,
+        "has_bias": problem.bias,
+        "with_indices": with_indices,
+        "input": (n, problem.c, problem.h, problem.w),
+        "weight": (problem.k, group_channels, problem.r, problem.s),
+        "output": problem.output_size,
+        "stride": problem.stride,
+        "padding": problem.padding,
+        "dilation": problem.dilation,
+        "groups": problem.groups,
+        "input_strides": strides(n, problem.c, problem.h, problem.w, last),
+        "weight_strides": strides(problem.k, group_channels, problem.r, problem.s, last),
+    }

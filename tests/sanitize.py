@@ -1,0 +1,107 @@
+"""Small problems through every kernel, dtype, layout and tile, checked: the program that compute-sanitizer watches.
+
+`compute-sanitizer --tool memcheck python tests/sanitize.py`; with `--list` it only says which problems it would run,
+for an H200 where there is no GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+from itertools import product
+
+import convmin
+import torch
+from convmin import _C
+from oracle import check_bounds, solve
+from plans import DEVICES, describe
+from runner import SCALAR_KERNELS
+from support import DTYPES, STORAGES, Problem, fp32_class, random_problem
+
+# (kernel, dtype, gather, tile, whether the channels are split, whether the index is asked for)
+Variant = tuple[str, str, str, tuple[int, ...], bool, bool]
+Case = tuple[Problem, str, bool]  # with its float32 class, and whether the index is asked for
+
+
+def candidates() -> list[Problem]:
+    """Cheap problems first: odd ones at random, and ones of so many pixels that the planner takes its large tiles."""
+    rng = random.Random(0)
+    problems = [random_problem(rng, 10_000_000, ("normal",)) for _ in range(6000)]
+    for dtype, storage, groups in product(DTYPES, STORAGES[:2], (1, 4)):
+        for k, side in product((8, 16, 24, 32, 48, 64, 96, 128, 192, 260), (48, 64, 96, 128, 192, 256)):
+            image = Problem(n=1, c=2 * groups, h=side, w=side + 1, k=k, r=1, s=1, groups=groups)
+            image = image.replace(dtype=dtype, storage=storage)
+            problems += [image, image.replace(r=3, s=3, padding=(1, 1), bias=False)]
+    return sorted((p for p in problems if p.n != 0), key=lambda problem: problem.products)
+
+
+def variant_of(problem: Problem, plan: _C.Plan, indices: bool) -> Variant:
+    dtype = str(problem.dtype).removeprefix("torch.")
+    return plan["kernel"], dtype, plan["gather"], plan["tile"], plan["splits"] > 1, indices
+
+
+def choose(device: _C.Device, kernels: list[str]) -> dict[Variant, list[Case]]:
+    """For every variant that a plan can be, the cheapest problem that leads to it, and the cheapest that differs from
+    that in having a bias or padding."""
+    chosen: dict[Variant, list[Case]] = {}
+    for problem in candidates():
+        for kernel in kernels:
+            for precision in ("ieee", "tf32") if problem.dtype == torch.float32 else ("ieee",):
+                for indices in (False, True):
+                    plan = _C.plan(describe(problem, precision, indices), device, kernel)
+                    if not plan["accepted"]:
+                        continue
+                    cases = chosen.setdefault(variant_of(problem, plan, indices), [])
+                    traits = (problem.bias, max(problem.padding) > 0)
+                    if not cases or (len(cases) < 2 and traits != (cases[0][0].bias, max(cases[0][0].padding) > 0)):
+                        cases.append((problem, precision, indices))
+    return chosen
+
+
+def run(kernel: str, case: Case) -> None:
+    """One launch, checked on the CPU, so that only our kernels run under the sanitizer."""
+    problem, precision, with_indices = case
+    x, weight, bias = problem.tensors("cuda")
+    indices = None
+    with fp32_class(precision), convmin.force_kernel(kernel):
+        if with_indices:
+            values, indices = convmin.conv2d_scale_min_with_indices(x, weight, bias, problem.scale, **problem.kwargs())
+        else:
+            values = convmin.conv2d_scale_min(x, weight, bias, problem.scale, **problem.kwargs())
+    tensors = problem.tensors()
+    oracle = solve(
+        *tensors, problem.scale, precision=precision, tensor_cores=kernel not in SCALAR_KERNELS, **problem.kwargs()
+    )
+    check_bounds(values.cpu(), None if indices is None else indices.cpu(), oracle)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--list", action="store_true", help="print the problems and stop")
+    arguments = parser.parse_args()
+    there = torch.cuda.is_available()
+    if not (there or arguments.list):
+        print("sanitize: no GPU", file=sys.stderr)
+        return 1
+    device = convmin.DeviceProperties.of(torch.device("cuda")) if there else DEVICES["H200"]
+    chosen = choose(device.as_dict(), convmin.build_info()["kernels"])
+    start, failures = time.perf_counter(), 0
+    for variant, cases in sorted(chosen.items()):
+        for case in cases:
+            if arguments.list:
+                print(*variant, case[1], case[0])
+                continue
+            try:
+                run(variant[0], case)
+            except (AssertionError, RuntimeError) as error:
+                failures += 1
+                print(f"{variant} {case[0]!r} {case[1]}: {error}")
+    count = sum(map(len, chosen.values()))
+    print(f"{count} problems, {len(chosen)} variants, {failures} broken, {time.perf_counter() - start:.1f} s")
+    return 1 if failures or not chosen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

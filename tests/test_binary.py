@@ -1,0 +1,94 @@
+"""What the compiler made of the kernels, read from the built library: no GPU is needed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import convmin
+import pytest
+
+LIBRARY = convmin.library_dir() / "libconvmin_kernels.so"
+
+pytestmark = pytest.mark.skipif(convmin.build_info()["cuda_version"] is None, reason="built without CUDA")
+
+
+def find_tool(name: str) -> str | None:
+    """From CUDA_HOME, PATH, the usual place, or the copy that Triton brings."""
+    places = [Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "bin" / name]
+    try:
+        import triton
+
+        places.append(Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / name)
+    except ImportError:
+        pass
+    return shutil.which(name) or next((str(path) for path in places if path.exists()), None)
+
+
+@pytest.fixture(scope="module")
+def resource_usage() -> str:
+    tool = find_tool("cuobjdump")
+    if tool is None:
+        pytest.skip("no cuobjdump: neither a CUDA Toolkit that has it nor Triton")
+    finished = subprocess.run([tool, "-res-usage", str(LIBRARY)], capture_output=True, text=True, timeout=120)
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+def kernels(report: str) -> Iterator[tuple[str, str, dict[str, int]]]:
+    """(architecture, function, resource -> number) of every kernel in a report."""
+    architecture = function = ""
+    for line in report.splitlines():
+        if match := re.match(r"arch = (\S+)", line):
+            architecture = match[1]
+        elif match := re.match(r"\s*Function (\S+):", line):
+            function = match[1]
+        elif "REG:" in line:
+            numbers = {name: int(number) for name, number in re.findall(r"(\w+)(?:\[\d+\])?:(\d+)", line)}
+            yield architecture, function, numbers
+
+
+def spilling(report: str) -> list[str]:
+    """Kernels that keep variables in local memory, by spilling or by an array indexed at run time."""
+    found = []
+    for architecture, function, numbers in kernels(report):
+        if numbers["STACK"] or numbers["LOCAL"]:
+            found.append(f"{function} for {architecture}: stack {numbers['STACK']}, local {numbers['LOCAL']} bytes")
+    return found
+
+
+def test_no_kernel_spills(resource_usage: str) -> None:
+    """Local memory costs a fast kernel its speed without a word."""
+    names = [function for _, function, _ in kernels(resource_usage)]
+    assert any("convmin" in name for name in names), "the report holds no kernel of ours"
+    assert spilling(resource_usage) == []
+
+
+def test_a_spill_is_found() -> None:
+    report = "arch = sm_90a\n Function _Z1kv:\n  REG:255 STACK:16 SHARED:0 LOCAL:0 CONSTANT[0]:616 TEXTURE:0\n"
+    assert spilling(report) == ["_Z1kv for sm_90a: stack 16, local 0 bytes"]
+    assert spilling(report.replace("STACK:16", "STACK:0")) == []
+
+
+def test_every_architecture_is_there(resource_usage: str) -> None:
+    """build_info() tells what the library holds."""
+    present = {architecture for architecture, _, _ in kernels(resource_usage)}
+    for name in convmin.build_info()["cuda_archs"]:
+        assert f"sm_{name.removesuffix('+PTX').replace('.', '')}" in present
+
+
+def test_static_shared_memory_is_portable(resource_usage: str) -> None:
+    """48 KB is what a kernel may declare; more has to be asked for at launch."""
+    for _, function, numbers in kernels(resource_usage):
+        assert numbers["SHARED"] <= 48 << 10, function
+
+
+def test_the_kernel_library_needs_neither_torch_nor_python() -> None:
+    """So that it is built once and reused over their versions."""
+    finished = subprocess.run(["ldd", str(LIBRARY)], capture_output=True, text=True, timeout=60)
+    assert finished.returncode == 0, finished.stderr
+    assert not re.search(r"torch|c10|python", finished.stdout)

@@ -1,0 +1,145 @@
+"""The planner, for GPUs that are not there: a plan that a device can't run is found without one."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+
+import convmin
+import pytest
+import torch
+from convmin import _C
+from plans import DEVICES, describe
+from sanitize import choose, variant_of
+from support import Problem, random_problem
+
+GRID_LIMIT = 2**31 - 1
+# No plan needs more than the packed weight, in blocks of channels, and partial results; nothing like the convolution.
+PADDING_OF_A_TILE = 256
+
+
+def large_problem(rng: random.Random) -> Problem:
+    """Sizes that no test could allocate, too."""
+    problem = random_problem(rng, max_products=10**9)
+    if rng.random() < 0.5:
+        problem = problem.replace(n=2 ** rng.randint(0, 12), h=rng.randint(16, 5000), w=rng.randint(16, 5000))
+    return problem
+
+
+def check(problem: Problem, plan: _C.Plan, device: convmin.DeviceProperties, precision: str) -> None:
+    """What the hardware and the contract ask of any plan."""
+    assert plan["accepted"], plan["reason"]
+    assert plan["reason"]
+    assert 32 <= plan["threads"] <= 1024 and plan["threads"] % 32 == 0
+    assert 0 <= plan["shared_memory"] <= device.shared_memory_per_block
+    assert 0 <= plan["blocks"] <= GRID_LIMIT
+    assert all(extent >= 1 for extent in plan["tile"])
+    pixels = (1 if problem.n is None else problem.n) * math.prod(problem.output_size)
+    assert plan["splits"] >= 1 and plan["blocks"] % plan["splits"] == 0
+    assert plan["blocks"] // plan["splits"] * plan["tile"][0] >= pixels, "some pixel is in no tile"
+    assert pixels == 0 or plan["blocks"] >= 1
+    assert plan["workspace_bytes"] >= 0
+    if precision == "ieee" or problem.dtype != torch.float32:
+        assert plan["precision"] == "ieee", "a float32 class that was not asked for"
+    if match := re.fullmatch(r"sm(\d)0", plan["kernel"]):
+        assert device.major >= int(match[1])
+    if plan["kernel"] == "sm90":
+        assert device.major == 9, "wgmma is Hopper's alone"
+    for kernel, reason in plan["rejections"]:
+        assert kernel != plan["kernel"] and reason
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_random_problems_fit_the_device(name: str) -> None:
+    """Thousands of problems on every device."""
+    rng = random.Random(name)
+    device = DEVICES[name]
+    for _ in range(1000):
+        problem, precision = large_problem(rng), rng.choice(("ieee", "tf32"))
+        description = describe(problem, precision, rng.random() < 0.5)
+        plan = _C.plan(description, device.as_dict())
+        check(problem, plan, device, precision)
+        assert _C.plan(description, device.as_dict()) == plan, "not a function of its arguments"
+
+
+def test_workspace_is_small_beside_the_convolution() -> None:
+    """Whatever a plan wants to keep in memory, it isn't what the operator exists to avoid."""
+    rng = random.Random(5)
+    for _ in range(1000):
+        problem = large_problem(rng)
+        plan = _C.plan(describe(problem), DEVICES["H200"].as_dict())
+        size = 8 if problem.dtype == torch.float64 else 4
+        outputs = problem.groups * (problem.k // problem.groups + PADDING_OF_A_TILE)
+        packed = outputs * (problem.reduction + PADDING_OF_A_TILE) * size
+        # Partial results, where few pixels' channels are split over blocks: about a value and an index per thread.
+        partial = 132 * 2048 * (size + 4)
+        assert plan["workspace_bytes"] <= packed + partial
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_headline(name: str) -> None:
+    """Fills the device: no block may want so much that fewer than 8 warps share a multiprocessor."""
+    problem = Problem(n=64, c=64, h=256, w=256, k=128)
+    plan = _C.plan(describe(problem), DEVICES[name].as_dict())
+    check(problem, plan, DEVICES[name], "ieee")
+    assert plan["blocks"] >= DEVICES[name].sm_count
+    by_memory = DEVICES[name].shared_memory_per_sm // max(plan["shared_memory"] + 1024, 1)
+    assert by_memory * plan["threads"] >= 256
+
+
+def test_no_image() -> None:
+    """N = 0 plans nothing to do."""
+    plan = _C.plan(describe(Problem(n=0)), DEVICES["H200"].as_dict())
+    assert plan["accepted"] and plan["blocks"] == 0
+
+
+def test_more_than_32_bits() -> None:
+    """More than 2^31 input elements and output pixels are no reason to refuse."""
+    for problem in (
+        Problem(n=70, c=64, h=1024, w=1024, k=8),
+        Problem(n=40, c=1, h=8192, w=8192, k=2, r=1, s=1),
+        Problem(n=1, c=2100, h=1024, w=1024, k=8, r=1, s=1),
+    ):
+        for dtype in (torch.float16, torch.float64):
+            problem = problem.replace(dtype=dtype)
+            check(problem, _C.plan(describe(problem), DEVICES["H200"].as_dict()), DEVICES["H200"], "ieee")
+
+
+def test_a_refusal_has_its_reason() -> None:
+    """Beyond the portable kernel's 2^30 an axis: refused in words, not launched."""
+    plan = _C.plan(describe(Problem(n=1, c=1, h=1, w=2**30, k=1, r=1, s=1)), DEVICES["H200"].as_dict())
+    assert not plan["accepted"]
+    assert "2^30" in plan["reason"] and plan["rejections"]
+
+
+def test_forcing_a_kernel() -> None:
+    """The named one or a refusal; a name that nobody has is an error."""
+    description, device = describe(Problem()), DEVICES["A100"].as_dict()
+    assert _C.plan(description, device, "simt")["kernel"] == "simt"
+    with pytest.raises(ValueError, match="sm20"):
+        _C.plan(description, device, "sm20")
+    with pytest.raises(ValueError, match="int8"):
+        _C.plan({**description, "dtype": "int8"}, device)
+
+
+def test_explain_for_a_device_that_is_not_there() -> None:
+    """The same plan through the public function, for tensors without data."""
+    problem = Problem(n=64, c=64, h=256, w=256, k=128)
+    x = torch.empty(64, 64, 256, 256, device="meta")
+    weight, bias = torch.empty(128, 64, 3, 3, device="meta"), torch.empty(128, device="meta")
+    explanation = convmin.explain(x, weight, bias, 2.0, device=DEVICES["B200"])
+    plan = _C.plan(describe(problem, explanation.precision), DEVICES["B200"].as_dict())
+    assert (explanation.kernel, explanation.tile, explanation.reason) == (plan["kernel"], plan["tile"], plan["reason"])
+
+
+def test_the_sanitizer_meets_every_variant() -> None:
+    """Each kernel, tile and split that random problems lead to is among those that `make sanitize` runs."""
+    device = DEVICES["H200"].as_dict()
+    covered = set(choose(device, ["simt"]))
+    rng = random.Random(11)
+    for _ in range(2000):
+        problem, indices = large_problem(rng), rng.random() < 0.5
+        if problem.n != 0:
+            variant = variant_of(problem, _C.plan(describe(problem, "ieee", indices), device, "simt"), indices)
+            assert variant in covered, f"{variant}: {problem}"
