@@ -23,8 +23,8 @@ enum class Precision : std::uint8_t {
 enum class IndexType : std::uint8_t { kUInt8, kInt16, kInt32 };
 
 // Kernel families, slowest first. A plan takes the last one that accepts the problem.
-enum class KernelId : std::uint8_t { kSimt };
-inline constexpr int kKernelCount = 1;
+enum class KernelId : std::uint8_t { kSimt, kSm90 };
+inline constexpr int kKernelCount = 2;
 
 // Which of the input's dimensions neighbouring threads walk while they fill the shared-memory tile.
 enum class Gather : std::uint8_t {
@@ -47,6 +47,8 @@ struct Problem {
   std::int64_t groups;
   std::int64_t input_strides[4];
   std::int64_t weight_strides[4];
+  int input_alignment;  // of the input's address: bytes, a power of two, 16 counting for more
+  double scale;
 };
 
 // What plan() needs to know of a GPU. Fill it by hand to plan for one that is not there.
@@ -69,11 +71,13 @@ struct Plan {
   KernelId kernel;
   Precision precision;  // class of the arithmetic, for kFloat32
   Gather gather;
+  int stages;                    // of the input's ring in shared memory
   int tile_m, tile_n, tile_k;    // output pixels, output channels, reduction elements of a block's tile
   int splits;                    // parts that the output channels are divided into, combined by a second small launch
   std::int64_t blocks;           // tiles of pixels x splits
   int threads;                   // per block
   int shared_memory;             // bytes per block
+  int fallback_blocks;           // of the portable kernel, for tiles that this one leaves to it; 0: it leaves none
   std::int64_t workspace_bytes;  // device memory that launch() wants in Arguments::workspace
   const char* reason;            // why this kernel, and this tile
   int rejection_count;

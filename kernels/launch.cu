@@ -6,6 +6,7 @@
 
 #include "conv_scale_min.h"
 #include "simt/launch.h"
+#include "sm90/launch.h"
 
 namespace convmin {
 
@@ -13,6 +14,7 @@ Status launch(const Problem& problem, const Plan& plan, const Arguments& argumen
   if (!plan.accepted) return {cudaErrorInvalidValue};
   switch (plan.kernel) {
     case KernelId::kSimt: return {simt::launch(problem, plan, arguments, stream)};
+    case KernelId::kSm90: return {sm90::launch(problem, plan, arguments, stream)};
   }
   return {cudaErrorInvalidValue};
 }

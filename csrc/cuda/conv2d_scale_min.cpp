@@ -23,7 +23,7 @@ DType dtype_of(at::ScalarType type) {
 }
 
 Problem make_problem(const Geometry<std::int64_t>& geometry, const at::Tensor& input, const at::Tensor& weight,
-                     bool has_bias, bool with_indices, const Convolution<std::int64_t>& convolution) {
+                     bool has_bias, bool with_indices, double scale, const Convolution<std::int64_t>& convolution) {
   Problem problem{};
   problem.dtype = dtype_of(input.scalar_type());
   problem.precision = at::globalContext().allowTF32CuDNN(at::Float32Op::CONV) ? Precision::kTf32 : Precision::kIeee;
@@ -39,6 +39,9 @@ Problem make_problem(const Geometry<std::int64_t>& geometry, const at::Tensor& i
   const at::Tensor batched = geometry.batched ? input : input.unsqueeze(0);
   std::copy_n(batched.strides().begin(), 4, problem.input_strides);
   std::copy_n(weight.strides().begin(), 4, problem.weight_strides);
+  const auto address = reinterpret_cast<std::uintptr_t>(input.const_data_ptr());
+  problem.input_alignment = static_cast<int>(address == 0 ? 16 : std::min<std::uintptr_t>(16, address & -address));
+  problem.scale = scale;
   return problem;
 }
 
@@ -52,7 +55,7 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& input, const at::Te
   Device device{};
   check(query_device(input.device().index(), &device));
 
-  const Problem problem = make_problem(geometry, input, weight, bias_.has_value(), with_indices, convolution);
+  const Problem problem = make_problem(geometry, input, weight, bias_.has_value(), with_indices, scale, convolution);
   const std::optional<KernelId> forced = forced_kernel();
   const Plan chosen = plan(problem, device, forced.has_value() ? &*forced : nullptr);
   TORCH_CHECK(chosen.accepted, kOp, ": ", forced.has_value() ? kernel_name(*forced) : "no kernel",
@@ -74,7 +77,6 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& input, const at::Te
   arguments.values = values.mutable_data_ptr();
   arguments.indices = with_indices ? indices.mutable_data_ptr() : nullptr;
   arguments.workspace = workspace.defined() ? workspace.mutable_data_ptr() : nullptr;
-  arguments.scale = scale;
   check(launch(problem, chosen, arguments, c10::cuda::getCurrentCUDAStream()));
   return {values, indices};
 }

@@ -50,6 +50,8 @@ Problem parse_problem(const py::dict& fields) {
   problem.padding_h = padding[0], problem.padding_w = padding[1];
   problem.dilation_h = dilation[0], problem.dilation_w = dilation[1];
   problem.groups = fields["groups"].cast<std::int64_t>();
+  problem.input_alignment = fields.contains("input_alignment") ? fields["input_alignment"].cast<int>() : 16;
+  problem.scale = fields.contains("scale") ? fields["scale"].cast<double>() : 1.0;
   const auto input_strides = fields["input_strides"].cast<Shape>(),
              weight_strides = fields["weight_strides"].cast<Shape>();
   for (int i = 0; i < 4; ++i) {
@@ -89,6 +91,7 @@ py::dict plan_as_dict(const py::dict& problem, const py::dict& device, const std
   result["precision"] = plan.precision == Precision::kIeee ? "ieee" : "tf32";
   result["gather"] = plan.gather == Gather::kPixels ? "pixels" : "channels";
   result["tile"] = py::make_tuple(plan.tile_m, plan.tile_n, plan.tile_k);
+  result["stages"] = plan.stages;
   result["splits"] = plan.splits;
   result["blocks"] = plan.blocks;
   result["threads"] = plan.threads;

@@ -3,6 +3,8 @@
 
 #include <climits>
 
+#include "conv_scale_min.h"
+
 namespace convmin {
 
 inline constexpr int kNoChannel = INT_MAX;  // loses every tie against a real channel
@@ -40,6 +42,14 @@ __device__ __forceinline__ void warp_min(Candidate<Accum>& candidate) {
     other.value = __shfl_xor_sync(0xffffffffu, candidate.value, offset);
     other.channel = __shfl_xor_sync(0xffffffffu, candidate.channel, offset);
     candidate.merge(other);
+  }
+}
+
+__device__ __forceinline__ void write_index(void* indices, IndexType type, std::int64_t at, int channel) {
+  switch (type) {
+    case IndexType::kUInt8: static_cast<std::uint8_t*>(indices)[at] = static_cast<std::uint8_t>(channel); break;
+    case IndexType::kInt16: static_cast<std::int16_t*>(indices)[at] = static_cast<std::int16_t>(channel); break;
+    case IndexType::kInt32: static_cast<std::int32_t*>(indices)[at] = channel; break;
   }
 }
 

@@ -1,6 +1,8 @@
 // Bias, scale and the minimum over channels: registers -> warp shuffles -> shared memory -> one store per pixel.
 #pragma once
 
+#include <cmath>
+
 #include "common/candidate.cuh"
 #include "simt/mainloop.cuh"
 
@@ -9,17 +11,12 @@ namespace convmin::simt {
 template <typename Element, typename Accum>
 __device__ __forceinline__ void write_result(const Params& params, std::int64_t pixel, const Candidate<Accum>& best) {
   static_cast<Element*>(params.values)[pixel] = Numeric<Element>::round(best.value);
-  if (params.indices == nullptr) return;
-  switch (params.index_type) {
-    case IndexType::kUInt8: static_cast<std::uint8_t*>(params.indices)[pixel] = best.channel; break;
-    case IndexType::kInt16: static_cast<std::int16_t*>(params.indices)[pixel] = best.channel; break;
-    case IndexType::kInt32: static_cast<std::int32_t*>(params.indices)[pixel] = best.channel; break;
-  }
+  if (params.indices != nullptr) write_index(params.indices, params.index_type, pixel, best.channel);
 }
 
 template <typename Accum>
 __device__ __forceinline__ Candidate<Accum> no_candidate() {
-  return {static_cast<Accum>(__int_as_float(0x7f800000)), kNoChannel};  // +inf
+  return {static_cast<Accum>(HUGE_VALF), kNoChannel};
 }
 
 template <typename T>

@@ -11,12 +11,10 @@
 
 namespace convmin::simt {
 
+// The minimum over one split's output channels of kTileM pixels.
 template <typename T>
-__global__ void __launch_bounds__(T::kThreads, kBlocksPerSm)
-    conv_scale_min_simt(const __grid_constant__ Params params) {
-  __shared__ SharedStorage<T> shared;
-  const auto split = static_cast<int>(blockIdx.x % params.splits);
-  const std::int64_t first_pixel = static_cast<std::int64_t>(blockIdx.x / params.splits) * T::kTileM;
+__device__ __forceinline__ void compute_tile(const Params& params, SharedStorage<T>& shared, std::int64_t first_pixel,
+                                             int split) {
   const ThreadTile<T> tile;
   Producer<T> producer(params, shared);
   Epilogue<T> epilogue(params, shared, tile);
@@ -33,6 +31,27 @@ __global__ void __launch_bounds__(T::kThreads, kBlocksPerSm)
     epilogue.reduce(accumulators, group, first_output);
   }
   epilogue.write(first_pixel, split);
+}
+
+template <typename T>
+__global__ void __launch_bounds__(T::kThreads, kBlocksPerSm)
+    conv_scale_min_simt(const __grid_constant__ Params params) {
+  __shared__ SharedStorage<T> shared;
+  const auto first_pixel = static_cast<std::int64_t>(blockIdx.x / params.splits) * T::kTileM;
+  compute_tile<T>(params, shared, first_pixel, static_cast<int>(blockIdx.x % params.splits));
+}
+
+template <typename T>
+__global__ void __launch_bounds__(T::kThreads, kBlocksPerSm)
+    conv_scale_min_simt_tiles(const __grid_constant__ Params params, const __grid_constant__ Fallback tiles) {
+  static_assert(T::kTileM == kFallbackTile, "one block, one noted tile");
+  __shared__ SharedStorage<T> shared;
+  const bool everything = *tiles.everything != 0;
+  const std::int64_t count = everything ? (params.pixels + T::kTileM - 1) / T::kTileM : *tiles.count;
+  for (std::int64_t i = blockIdx.x; i < count; i += gridDim.x) {
+    compute_tile<T>(params, shared, everything ? i * T::kTileM : tiles.tiles[i], 0);
+    __syncthreads();
+  }
 }
 
 template <typename Element, Gather kGather, const auto& kTiles, std::size_t kIndex>
@@ -65,14 +84,22 @@ bool launch_tiles(const Params& params, const Plan& plan, cudaStream_t stream) {
 // Pack, multiply and, where channels are split, combine.
 template <typename Element, Gather kGather>
 int launch_element(const Params& params, const Plan& plan, cudaStream_t stream) {
-  constexpr int kPackThreads = 128, kCombineThreads = 256;
-  const auto rows = static_cast<unsigned>(params.groups * params.packed_reduction);
-  conv_scale_min_simt_pack<Element><<<rows, kPackThreads, 0, stream>>>(params);
+  constexpr int kCombineThreads = 256;
+  conv_scale_min_simt_pack<Element><<<packed_rows(params), kPackThreads, 0, stream>>>(params, Fallback{});
   if (!launch_tiles<Element, kGather>(params, plan, stream)) return static_cast<int>(cudaErrorInvalidValue);
   if (params.splits > 1) {
     const auto blocks = static_cast<unsigned>((params.pixels + kCombineThreads - 1) / kCombineThreads);
     conv_scale_min_simt_combine<Element><<<blocks, kCombineThreads, 0, stream>>>(params);
   }
+  return static_cast<int>(cudaGetLastError());
+}
+
+template <Gather kGather>
+int launch_noted_tiles(const Params& params, const Plan& plan, const Fallback& tiles, cudaStream_t stream) {
+  constexpr Tile kTile = kFloatTiles[0];
+  using T = Traits<float, kGather, kTile.m, kTile.n, kTile.thread_m, kTile.thread_n>;
+  conv_scale_min_simt_pack<float><<<packed_rows(params), kPackThreads, 0, stream>>>(params, tiles);
+  conv_scale_min_simt_tiles<T><<<static_cast<unsigned>(plan.blocks), T::kThreads, 0, stream>>>(params, tiles);
   return static_cast<int>(cudaGetLastError());
 }
 

@@ -12,7 +12,7 @@ Params make_params(const Problem& problem, const Plan& plan, const Arguments& ar
   params.bias = problem.has_bias ? arguments.bias : nullptr;
   params.values = arguments.values;
   params.indices = problem.with_indices ? arguments.indices : nullptr;
-  params.scale = arguments.scale;
+  params.scale = problem.scale;
   params.index_type = index_type(problem.k);
 
   params.pixels = problem.n * problem.oh * problem.ow;
@@ -71,6 +71,11 @@ int launch(const Problem& problem, const Plan& plan, const Arguments& arguments,
     case DType::kBFloat16: return (pixels ? launch_bfloat16_pixels : launch_bfloat16_channels)(params, plan, stream);
   }
   return cudaErrorInvalidValue;
+}
+
+int launch_tiles(const Problem& problem, const Plan& plan, const Arguments& arguments, const Fallback& tiles,
+                 cudaStream_t stream) {
+  return launch_float32_tiles(make_params(problem, plan, arguments), plan, tiles, stream);
 }
 
 }  // namespace convmin::simt

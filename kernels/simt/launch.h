@@ -3,6 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include "common/fallback.h"
 #include "simt/params.h"
 
 namespace convmin::simt {
@@ -15,6 +16,11 @@ int launch_float16_pixels(const Params& params, const Plan& plan, cudaStream_t s
 int launch_float16_channels(const Params& params, const Plan& plan, cudaStream_t stream);
 int launch_bfloat16_pixels(const Params& params, const Plan& plan, cudaStream_t stream);
 int launch_bfloat16_channels(const Params& params, const Plan& plan, cudaStream_t stream);
+
+// The same over the tiles that a tensor-core kernel noted; nothing to do is decided on the device.
+int launch_float32_tiles(const Params& params, const Plan& plan, const Fallback& tiles, cudaStream_t stream);
+int launch_tiles(const Problem& problem, const Plan& plan, const Arguments& arguments, const Fallback& tiles,
+                 cudaStream_t stream);
 
 // Plan -> instantiation.
 int launch(const Problem& problem, const Plan& plan, const Arguments& arguments, cudaStream_t stream);

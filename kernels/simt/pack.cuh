@@ -3,13 +3,22 @@
 #pragma once
 
 #include "common/convert.cuh"
+#include "common/fallback.h"
 #include "simt/params.h"
 
 namespace convmin::simt {
 
-// One block per row of the packed weight: a group and a reduction index.
+inline constexpr int kPackThreads = 128;
+inline unsigned packed_rows(const Params& params) {
+  return static_cast<unsigned>(params.groups * params.packed_reduction);
+}
+
+// One block per row of the packed weight: a group and a reduction index. Where it is for noted tiles and there are
+// none, it does nothing.
 template <typename Element>
-__global__ void conv_scale_min_simt_pack(const __grid_constant__ Params params) {
+__global__ void conv_scale_min_simt_pack(const __grid_constant__ Params params,
+                                         const __grid_constant__ Fallback tiles) {
+  if (tiles.count != nullptr && *tiles.count == 0 && *tiles.everything == 0) return;
   using Accum = typename Numeric<Element>::Accum;
   const int group = static_cast<int>(blockIdx.x / params.packed_reduction);
   const int index = static_cast<int>(blockIdx.x % params.packed_reduction);

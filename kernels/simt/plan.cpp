@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "common/fallback.h"
 #include "simt/tiles.h"
 
 namespace convmin::simt {
@@ -77,6 +78,26 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   plan->workspace_bytes = workspace(problem, *plan).bytes;
   plan->reason = tile.reason;
   return nullptr;
+}
+
+Plan plan_for_tiles(const Problem& problem, Gather gather, int blocks) {
+  constexpr const Tile& kTile = kFloatTiles[0];
+  static_assert(kTile.m == kFallbackTile, "one block, one noted tile");
+  Plan plan{};
+  plan.accepted = true;
+  plan.kernel = KernelId::kSimt;
+  plan.precision = Precision::kIeee;
+  plan.gather = gather;
+  plan.tile_m = kTile.m;
+  plan.tile_n = kTile.n;
+  plan.tile_k = kTileK;
+  plan.splits = 1;
+  plan.blocks = blocks;
+  plan.threads = kThreads;
+  plan.shared_memory = kTile.shared_memory;
+  plan.workspace_bytes = workspace(problem, plan).bytes;
+  plan.reason = "tiles outside the tensor cores' range";
+  return plan;
 }
 
 Workspace workspace(const Problem& problem, const Plan& plan) {

@@ -21,6 +21,8 @@ class Problem(TypedDict):
     groups: int
     input_strides: tuple[int, int, int, int]
     weight_strides: tuple[int, int, int, int]
+    input_alignment: int
+    scale: float
 
 class Device(TypedDict):
     major: int
@@ -40,6 +42,7 @@ class Plan(TypedDict, total=False):
     precision: str
     gather: str
     tile: tuple[int, int, int]
+    stages: int
     splits: int
     blocks: int
     threads: int

@@ -176,7 +176,7 @@ def _explain_cuda(
     with_indices: bool,
     device: DeviceProperties | None,
 ) -> Explanation:
-    bias, _, stride, padding, dilation, groups = arguments
+    bias, scale, stride, padding, dilation, groups = arguments
     tf32 = torch.backends.cudnn.conv.fp32_precision == "tf32"
     plan = _C.plan(
         {
@@ -193,6 +193,8 @@ def _explain_cuda(
             "groups": groups,
             "input_strides": input.stride(),  # type: ignore[typeddict-item]
             "weight_strides": weight.stride(),  # type: ignore[typeddict-item]
+            "input_alignment": _alignment(input),
+            "scale": scale,
         },
         (device or DeviceProperties.of(input.device)).as_dict(),
         torch.ops.convmin._forced_kernel(),
@@ -212,3 +214,9 @@ def _explain_cuda(
             "memory": f"{plan['shared_memory']} B shared a block, {plan['workspace_bytes']} B workspace",
         },
     )
+
+
+def _alignment(tensor: Tensor) -> int:
+    """Bytes, at most 16, that the tensor's address is a multiple of; a meta tensor's would be its storage offset's."""
+    address = tensor.storage_offset() * tensor.itemsize if tensor.is_meta else tensor.data_ptr()
+    return min(16, address & -address) or 16

@@ -1,0 +1,134 @@
+// The Hopper kernel: persistent blocks of one producer and two consumer warpgroups. The weight stays in shared memory;
+// each block walks down strips of 128 output pixels, so that an input row is read once and serves all its output rows.
+#pragma once
+
+#include "sm90/epilogue.cuh"
+#include "sm90/launch.h"
+#include "sm90/pack.cuh"
+#include "sm90/producer.cuh"
+
+namespace convmin::sm90 {
+
+template <typename T>
+__device__ __forceinline__ void load_weights(const Params& params, SharedStorage<T>& shared, std::uint8_t* weights) {
+  const int vectors = params.r * params.s * params.chunks * params.blocks_n * T::kWeightTileBytes / 16;
+  const auto* source = static_cast<const uint4*>(params.packed_weight);
+  for (int i = static_cast<int>(threadIdx.x); i < vectors; i += kThreads)
+    reinterpret_cast<uint4*>(weights)[i] = source[i];
+  for (int k = static_cast<int>(threadIdx.x); k < params.blocks_n * T::kTileN; k += kThreads) {
+    const bool real = k < params.k;
+    const float factor = real ? params.channel_factor[k] : 1.0f;
+    const float bias = real && params.bias != nullptr
+                           ? static_cast<float>(static_cast<const typename T::Element*>(params.bias)[k])
+                           : 0.0f;
+    shared.channel[k] = params.scale < 0 ? make_float2(-factor, -bias) : make_float2(factor, bias);
+  }
+}
+
+// Leaves an output row's tile to the portable kernel where one of the input rows under it left float16's range.
+template <typename T>
+__device__ __forceinline__ void note_fallback(const Params& params, const SharedStorage<T>& shared,
+                                              const RingCursor& head, std::int64_t first_pixel) {
+  bool outside = false;
+  for (int r = 0; r < params.window; r += params.dilation_h) {
+    const int slot = head.slot + r < params.ring ? head.slot + r : head.slot + r - params.ring;
+    outside |= shared.outside[slot] == head.row + r;
+  }
+  if (outside) params.fallback.tiles[atomicAdd(params.fallback.count, 1)] = first_pixel;
+}
+
+template <typename T>
+__device__ __forceinline__ void consume(const Params& params, SharedStorage<T>& shared, std::uint32_t weights,
+                                        std::uint32_t ring, int warpgroup) {
+  const int thread = static_cast<int>(threadIdx.x) % 128;
+  const int first_pixel = warpgroup * 64;
+  const int column = first_pixel + thread / 32 * 16 + thread % 32 / 4;
+  RingCursor head, next;  // the first row under the current output row; the first row not yet waited for
+  for_each_run(params, [&](const Run& run) {
+    int waiting = params.window;  // rows to wait for before the next output row
+    for (int row = 0; row < run.rows; ++row) {
+      for (; waiting > 0; --waiting) {
+        ptx::mbarrier_wait(ptx::shared_address(&shared.full[next.slot]), next.parity);
+        next.advance(params.ring);
+      }
+      waiting = 1;
+      const std::int64_t output_row = static_cast<std::int64_t>(run.n) * params.oh + run.first_row + row;
+      typename Epilogue<T>::Min best[2];
+      for (int block_n = 0; block_n < params.blocks_n; ++block_n) {
+        typename Mainloop<T>::Accumulators accumulators;
+        Mainloop<T>::run(params, weights, ring, head.slot, first_pixel * kRowBytes, block_n, accumulators);
+        ptx::wgmma_wait<0>();
+        ptx::wgmma_hold(accumulators);
+        if (block_n == params.blocks_n - 1) {
+          // The window moves down by a row, and past the end of a run by all of it.
+          if constexpr (T::kChecksRange) {
+            if (threadIdx.x == 0) note_fallback(params, shared, head, output_row * params.ow + run.first_column);
+          }
+          const int freed = row == run.rows - 1 ? params.window : 1;
+          for (int i = 0; i < freed; ++i) {
+            if (thread == 0) ptx::mbarrier_arrive(ptx::shared_address(&shared.empty[head.slot]));
+            head.advance(params.ring);
+          }
+        }
+        Epilogue<T>::reduce(params, shared, block_n, accumulators, best);
+      }
+      Epilogue<T>::write(params, output_row, run.first_column + column, best);
+    }
+  });
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads, 1) conv_scale_min_sm90(const __grid_constant__ Params params) {
+  extern __shared__ __align__(16) std::uint8_t dynamic[];
+  static_assert(sizeof(SharedStorage<T>) == kStorageBytes, "tiles.h states what the kernel uses");
+  auto& shared = *reinterpret_cast<SharedStorage<T>*>(dynamic);
+  const auto begin = reinterpret_cast<std::uintptr_t>(dynamic) + sizeof(SharedStorage<T>);
+  auto* weights = reinterpret_cast<std::uint8_t*>((begin + kSwizzleBytes - 1) / kSwizzleBytes * kSwizzleBytes);
+  std::uint8_t* ring = weights + params.r * params.s * params.chunks * params.blocks_n * T::kWeightTileBytes;
+
+  load_weights<T>(params, shared, weights);
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < params.ring; ++i) {
+      ptx::mbarrier_init(ptx::shared_address(&shared.full[i]), 128);
+      ptx::mbarrier_init(ptx::shared_address(&shared.empty[i]), kConsumers);
+      shared.outside[i] = 0;
+    }
+    ptx::mbarrier_init_fence();
+  }
+  ptx::fence_proxy_async();
+  __syncthreads();
+
+  const int warpgroup = static_cast<int>(threadIdx.x) / 128;
+  if (warpgroup == kConsumers) {
+    ptx::give_registers<T::kProducerRegisters>();
+    Producer<T>(params, shared, ring).run();
+  } else {
+    ptx::take_registers<T::kConsumerRegisters>();
+    consume<T>(params, shared, ptx::shared_address(weights), ptx::shared_address(ring), warpgroup);
+  }
+}
+
+template <typename T>
+cudaError_t launch_variant(const Params& params, const Plan& plan, cudaStream_t stream) {
+  conv_scale_min_sm90_pack<T><<<params.blocks_n * T::kTileN, kPackThreads, 0, stream>>>(params);
+  const auto kernel = conv_scale_min_sm90<T>;
+  const cudaError_t error =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_memory);
+  if (error != cudaSuccess) return error;
+  kernel<<<static_cast<unsigned>(plan.blocks), kThreads, plan.shared_memory, stream>>>(params);
+  return cudaGetLastError();
+}
+
+template <typename Element, Gather kGather, int kTileN>
+cudaError_t launch_tile(const Params& params, const Plan& plan, cudaStream_t stream) {
+  return params.indices != nullptr ? launch_variant<Traits<Element, kGather, kTileN, true>>(params, plan, stream)
+                                   : launch_variant<Traits<Element, kGather, kTileN, false>>(params, plan, stream);
+}
+
+template <typename Element, Gather kGather>
+int launch_element(const Params& params, const Plan& plan, cudaStream_t stream) {
+  return static_cast<int>(plan.tile_n == 64 ? launch_tile<Element, kGather, 64>(params, plan, stream)
+                                            : launch_tile<Element, kGather, 128>(params, plan, stream));
+}
+
+}  // namespace convmin::sm90

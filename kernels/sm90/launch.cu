@@ -1,0 +1,81 @@
+// Problem -> the kernel's parameters; Plan -> instantiation; what the kernel leaves over -> the portable kernel.
+#include "simt/launch.h"
+#include "sm90/launch.h"
+#include "sm90/plan.h"
+
+namespace convmin::sm90 {
+namespace {
+
+Params make_params(const Problem& problem, const Plan& plan, const Arguments& arguments) {
+  Params params{};
+  params.input = arguments.input;
+  params.bias = problem.has_bias ? arguments.bias : nullptr;
+  params.values = arguments.values;
+  params.indices = problem.with_indices ? arguments.indices : nullptr;
+  params.scale = static_cast<float>(problem.scale);
+  params.index_type = index_type(problem.k);
+
+  params.input_stride_n = problem.input_strides[0];
+  params.input_stride_c = problem.input_strides[1];
+  params.input_stride_h = problem.input_strides[2];
+  params.input_stride_w = problem.input_strides[3];
+  params.c = static_cast<int>(problem.c);
+  params.h = static_cast<int>(problem.h);
+  params.w = static_cast<int>(problem.w);
+  params.k = static_cast<int>(problem.k);
+  params.r = static_cast<int>(problem.r);
+  params.s = static_cast<int>(problem.s);
+  params.oh = static_cast<int>(problem.oh);
+  params.ow = static_cast<int>(problem.ow);
+  params.padding_h = static_cast<int>(problem.padding_h);
+  params.padding_w = static_cast<int>(problem.padding_w);
+  params.dilation_h = static_cast<int>(problem.dilation_h);
+  params.dilation_w = static_cast<int>(problem.dilation_w);
+
+  params.strips = (params.ow + kTileM - 1) / kTileM;
+  params.units = problem.n * params.strips * params.oh;
+  params.chunks = (params.c + kChunk - 1) / kChunk;
+  params.blocks_n = (params.k + plan.tile_n - 1) / plan.tile_n;
+  params.ring = plan.stages;
+  params.row_pixels = (kTileM + (params.s - 1) * params.dilation_w + 7) / 8 * 8;
+  params.window = (params.r - 1) * params.dilation_h + 1;
+
+  const Workspace parts = workspace(problem, plan);
+  auto* base = static_cast<char*>(arguments.workspace);
+  params.weight = arguments.weight;
+  params.weight_stride_k = problem.weight_strides[0];
+  params.weight_stride_c = problem.weight_strides[1];
+  params.weight_stride_r = problem.weight_strides[2];
+  params.weight_stride_s = problem.weight_strides[3];
+  params.packed_weight = base;
+  params.channel_factor = reinterpret_cast<float*>(base + parts.factors);
+  params.fallback.everything = reinterpret_cast<int*>(base + parts.counters);
+  params.fallback.count = params.fallback.everything + 1;
+  params.fallback.tiles = reinterpret_cast<std::int64_t*>(base + parts.tiles);
+  return params;
+}
+
+int launch_kernel(const Problem& problem, const Params& params, const Plan& plan, cudaStream_t stream) {
+  const bool pixels = plan.gather == Gather::kPixels;
+  switch (problem.dtype) {
+    case DType::kFloat32: return (pixels ? launch_float32_pixels : launch_float32_channels)(params, plan, stream);
+    case DType::kFloat16: return (pixels ? launch_float16_pixels : launch_float16_channels)(params, plan, stream);
+    case DType::kBFloat16: return (pixels ? launch_bfloat16_pixels : launch_bfloat16_channels)(params, plan, stream);
+    case DType::kFloat64: break;  // the plan accepts none
+  }
+  return cudaErrorInvalidValue;
+}
+
+}  // namespace
+
+int launch(const Problem& problem, const Plan& plan, const Arguments& arguments, cudaStream_t stream) {
+  const Params params = make_params(problem, plan, arguments);
+  int error = cudaMemsetAsync(params.fallback.everything, 0, 2 * sizeof(int), stream);
+  if (error == cudaSuccess) error = launch_kernel(problem, params, plan, stream);
+  if (error != cudaSuccess || plan.fallback_blocks == 0) return error;
+  Arguments rest = arguments;
+  rest.workspace = static_cast<char*>(arguments.workspace) + workspace(problem, plan).portable;
+  return simt::launch_tiles(problem, fallback_plan(problem, plan), rest, params.fallback, stream);
+}
+
+}  // namespace convmin::sm90

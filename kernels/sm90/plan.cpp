@@ -1,0 +1,112 @@
+// Whether the Hopper kernel takes a problem, and with which tile. Host code only.
+#include "sm90/plan.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "simt/plan.h"
+#include "sm90/tiles.h"
+
+namespace convmin::sm90 {
+namespace {
+
+// Below this share of useful work in the padded multiplication the portable kernel is faster.
+constexpr double kMinUtilization = 0.1;
+
+constexpr std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_divide(a, b) * b; }
+
+struct Shape {
+  std::int64_t chunks, blocks_n, window, row_pixels, weight_bytes, slot_bytes;
+};
+
+Shape shape_of(const Problem& problem, int tile_n) {
+  Shape shape{};
+  shape.chunks = ceil_divide(problem.c, kChunk);
+  shape.blocks_n = ceil_divide(problem.k, tile_n);
+  shape.window = (problem.r - 1) * problem.dilation_h + 1;
+  // Whole groups of 8 pixels keep every slot aligned to the swizzle.
+  shape.row_pixels = round_up(kTileM + (problem.s - 1) * problem.dilation_w, 8);
+  shape.weight_bytes = problem.r * problem.s * shape.chunks * shape.blocks_n * tile_n * kRowBytes;
+  shape.slot_bytes = shape.chunks * shape.row_pixels * kRowBytes;
+  return shape;
+}
+
+bool vectors_fit(const Problem& problem) {
+  const std::int64_t element = problem.dtype == DType::kFloat32 ? 4 : 2;
+  const std::int64_t* strides = problem.input_strides;
+  for (const int axis : {0, 2, 3}) {
+    if (strides[axis] * element % 16 != 0) return false;
+  }
+  return strides[1] == 1 && problem.input_alignment % 16 == 0 && problem.c % 8 == 0;
+}
+
+}  // namespace
+
+const char* plan(const Problem& problem, const Device& device, Plan* plan) {
+  if (device.major != 9) return "needs a Hopper GPU (compute capability 9.0)";
+  if (problem.dtype == DType::kFloat64) return "float64 has no tensor-core path";
+  if (problem.dtype == DType::kFloat32 && problem.precision == Precision::kIeee) {
+    return "float32 is to keep all 24 bits (torch.backends.cudnn.conv.fp32_precision is not 'tf32')";
+  }
+  if (problem.groups != 1) return "groups";
+  if (problem.stride_h != 1 || problem.stride_w != 1) return "stride other than 1";
+  if (problem.n == 0) return "an empty batch";
+  // The epilogue multiplies the minimum, not each channel: the same only for these.
+  const auto scale = static_cast<float>(problem.scale);
+  if (!std::isfinite(scale) || scale == 0.0f) return "scale is zero, infinite or NaN";
+  if ((problem.s - 1) * problem.dilation_w > kMaxHalo) return "the window is wider than 16 pixels beyond its first";
+  const bool channels_inside = problem.input_strides[1] < problem.input_strides[3];
+  if (channels_inside && !vectors_fit(problem)) return "channels_last input that 16-byte loads don't fit";
+  for (const std::int64_t extent : {problem.h + 2 * problem.padding_h, problem.w + 2 * problem.padding_w, problem.c}) {
+    if (extent >= std::int64_t{1} << 30) return "an extent is 2^30 or more";
+  }
+
+  const int tile_n = problem.k <= 64 ? 64 : 128;
+  const Shape shape = shape_of(problem, tile_n);
+  if (shape.blocks_n * tile_n > kMaxOutputs) return "more than 512 output channels";
+  const std::int64_t strips = ceil_divide(problem.ow, kTileM);
+  const double utilization = static_cast<double>(problem.c) / static_cast<double>(shape.chunks * kChunk) *
+                             static_cast<double>(problem.k) / static_cast<double>(shape.blocks_n * tile_n) *
+                             static_cast<double>(problem.ow) / static_cast<double>(strips * kTileM);
+  if (utilization < kMinUtilization) return "too few channels or columns: most of its tile would be padding";
+  const std::int64_t fixed = kStorageBytes + kSwizzleBytes + shape.weight_bytes;
+  const std::int64_t ring =
+      std::min<std::int64_t>(kMaxRing, (device.shared_memory_per_block - fixed) / shape.slot_bytes);
+  if (fixed > device.shared_memory_per_block || ring < shape.window + 1)
+    return "the weight and the input's rows exceed shared memory";
+
+  plan->precision = Precision::kTf32;
+  plan->gather = channels_inside ? Gather::kChannels : Gather::kPixels;
+  plan->stages = static_cast<int>(ring);
+  plan->tile_m = kTileM;
+  plan->tile_n = tile_n;
+  plan->tile_k = 16;
+  plan->splits = 1;
+  plan->blocks = std::min<std::int64_t>(device.sm_count, problem.n * strips * problem.oh);
+  plan->threads = kThreads;
+  plan->shared_memory = static_cast<int>(fixed + ring * shape.slot_bytes);
+  plan->fallback_blocks = problem.dtype == DType::kFloat32 ? 2 * device.sm_count : 0;
+  plan->workspace_bytes = workspace(problem, *plan).bytes;
+  plan->reason = "tensor cores (wgmma), weight resident in shared memory, minimum in registers";
+  return nullptr;
+}
+
+Plan fallback_plan(const Problem& problem, const Plan& plan) {
+  return simt::plan_for_tiles(problem, plan.gather, plan.fallback_blocks);
+}
+
+Workspace workspace(const Problem& problem, const Plan& plan) {
+  const Shape shape = shape_of(problem, plan.tile_n);
+  Workspace result{};
+  result.factors = shape.weight_bytes;
+  result.counters = result.factors + 4 * round_up(problem.k, 4);
+  result.tiles = result.counters + 16;
+  const bool can_fall_back = plan.fallback_blocks > 0;
+  const std::int64_t units = problem.n * ceil_divide(problem.ow, kTileM) * problem.oh;
+  result.portable = round_up(result.tiles + (can_fall_back ? 8 * units : 0), 16);
+  result.bytes = result.portable + (can_fall_back ? fallback_plan(problem, plan).workspace_bytes : 0);
+  return result;
+}
+
+}  // namespace convmin::sm90

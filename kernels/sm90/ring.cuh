@@ -1,0 +1,45 @@
+// The ring of input rows between the producer and the consumers, and the walk over a block's units.
+#pragma once
+
+#include "ptx/mbarrier.cuh"
+#include "sm90/params.h"
+
+namespace convmin::sm90 {
+
+// A position in the ring, the parity of the round that it belongs to, and the number of the row that it holds then.
+struct RingCursor {
+  int slot = 0, parity = 0, row = 1;
+
+  __device__ __forceinline__ void advance(int ring) {
+    ++row;
+    if (++slot == ring) {
+      slot = 0;
+      parity ^= 1;
+    }
+  }
+};
+
+// A run of units: `rows` output rows of one strip of one image.
+struct Run {
+  int n, first_column, first_row, rows;
+};
+
+// Visits a block's share of the units, run after run.
+template <typename Visit>
+__device__ __forceinline__ void for_each_run(const Params& params, Visit&& visit) {
+  std::int64_t unit = params.units * blockIdx.x / gridDim.x;
+  const std::int64_t end = params.units * (blockIdx.x + 1) / gridDim.x;
+  while (unit < end) {
+    const std::int64_t strip = unit / params.oh;
+    Run run;
+    run.first_row = static_cast<int>(unit - strip * params.oh);
+    run.n = static_cast<int>(strip / params.strips);
+    run.first_column = static_cast<int>(strip - static_cast<std::int64_t>(run.n) * params.strips) * kTileM;
+    const std::int64_t left = params.oh - run.first_row;
+    run.rows = static_cast<int>(left < end - unit ? left : end - unit);
+    visit(run);
+    unit += run.rows;
+  }
+}
+
+}  // namespace convmin::sm90
