@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import setuptools
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
@@ -39,6 +40,9 @@ class BuildLibraries(build_ext):
     def get_output_mapping(self) -> dict[str, str]:
         return {}
 
+
+if int(setuptools.__version__.split(".")[0]) < 77:  # it would stumble over the license in pyproject.toml
+    raise SystemExit(f"convmin: setuptools {setuptools.__version__} is too old. First: pip install -U setuptools")
 
 # pip downloads what a package needs at run time (torch: gigabytes) between preparing its metadata and building it, so
 # a build that can't work has to say so at the metadata.

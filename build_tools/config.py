@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
@@ -27,7 +28,9 @@ OLDEST_PYTHON = (3, 10)
 FIRST_TORCH_WITH_CPP20 = (2, 12)  # its headers demand C++20; those of 2.10 and 2.11 are written for C++17
 
 INSTALL_COMMAND = "pip install --no-build-isolation ."
+ROOT = Path(__file__).resolve().parent.parent
 KERNEL_LIBRARY = "libconvmin_kernels.so"
+KERNEL_HEADER = "kernels/conv_scale_min.h"
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,11 @@ class Config:
     def describe(self) -> str:
         target = f"CUDA {self.kernels_cuda} for {self.archs_text}" if self.toolkit else "CPU only"
         return f"{self.version}, {target}, torch {self.torch.version}, {shlex.join(self.cxx)}, {self.jobs} jobs"
+
+
+def kernel_interface() -> str:
+    """What must agree between a kernel library and those who call it."""
+    return hashlib.sha256((ROOT / KERNEL_HEADER).read_bytes()).hexdigest()[:16]
 
 
 def say(message: str) -> None:
@@ -182,6 +190,8 @@ def detect(version: str) -> Config:
     prebuilt = _prebuilt_kernels()
     if prebuilt is not None:
         recorded = json.loads((prebuilt / "build.json").read_text())
+        if recorded["interface"] != kernel_interface():
+            raise BuildError(f"the kernels in {prebuilt} were built from another {KERNEL_HEADER}: build them again")
         archs = tuple(parse_arch_list(arch)[0] for arch in recorded["archs"])
         kernels_cuda = recorded["cuda"]
         if not archs:

@@ -23,10 +23,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .config import KERNEL_LIBRARY, Config, say
+from .config import KERNEL_HEADER, KERNEL_LIBRARY, ROOT, Config, kernel_interface, say
 from .cuda import BuildError
 
-ROOT = Path(__file__).resolve().parent.parent
 BUILD = Path("build")  # ninja runs in ROOT, and short paths make short status lines
 
 _WARNINGS = ["-Wall", "-Wextra", "-Werror"]
@@ -106,21 +105,24 @@ class _Graph:
 
     def kernels(self) -> None:
         config, include = self.config, ["-Ikernels"]
+        sources, hopper = _sources("kernels", "cu"), [arch for arch in config.archs if str(arch).startswith("9.0a")]
+        if config.toolkit is not None and not hopper:
+            sources = [source for source in sources if source.parts[1] != "sm90"]
+            include.append("-DCONVMIN_WITHOUT_SM90")
         objects = self.compile(_sources("kernels", "cpp"), self.kernels_dir, ["-std=c++17", *_HOST_FLAGS, *include])
         flags: list[str] = []
         if config.toolkit is not None:
             host_compiler = ["-ccbin", config.cxx[-1]] if len(config.cxx) == 1 else []
-            objects += self.compile(
-                _sources("kernels", "cu"),
-                self.kernels_dir,
-                [
-                    *["-std=c++17", "-O3", "-lineinfo", "-Xcompiler", ",".join(["-fPIC", *_WARNINGS])],
-                    *["-Werror", "all-warnings", "-Xptxas", "-v", *host_compiler, *include],
-                    *[f"-I{path}" for path in config.toolkit.include_dirs[1:]],
-                    *[flag for arch in config.archs for flag in arch.nvcc_flags()],
-                ],
-                rule="nvcc",
-            )
+            common = [
+                *["-std=c++17", "-O3", "-lineinfo", "-Xcompiler", ",".join(["-fPIC", *_WARNINGS])],
+                *["-Werror", "all-warnings", "-Xptxas", "-v", *host_compiler, *include],
+                *[f"-I{path}" for path in config.toolkit.include_dirs[1:]],
+            ]
+            for source in sources:
+                # Hopper's own instructions assemble for sm_90a alone.
+                archs = hopper if source.parts[1] == "sm90" else config.archs
+                targets = [flag for arch in archs for flag in arch.nvcc_flags()]
+                objects += self.compile([source], self.kernels_dir, [*common, *targets], rule="nvcc")
             # CUDA's runtime goes in whole and hidden: torch brings its own, of whatever version.
             flags = [*(f"-L{path}" for path in config.toolkit.library_dirs), "-lcudart_static", "-ldl", "-lrt"]
             flags += ["-lpthread", "-Wl,--exclude-libs,ALL"]
@@ -169,7 +171,7 @@ class _Graph:
     def outputs(self) -> Outputs:
         files = {ROOT / self.kernel_library: KERNEL_LIBRARY}
         files |= {ROOT / self.glue_dir / name: name for name in ("libconvmin.so", self.module)}
-        headers = [*sorted((ROOT / "csrc/include/convmin").glob("*.h")), ROOT / "kernels/conv_scale_min.h"]
+        headers = [*sorted((ROOT / "csrc/include/convmin").glob("*.h")), ROOT / KERNEL_HEADER]
         return Outputs(files | {header: f"include/convmin/{header.name}" for header in headers})
 
 
@@ -205,6 +207,7 @@ def build(config: Config) -> Outputs:
             raise BuildError("the compiler stopped; its message is above")
         if config.prebuilt is None:
             facts = {"cuda": config.kernels_cuda, "archs": [str(arch) for arch in config.archs]}
+            facts["interface"] = kernel_interface()
             _write(ROOT / graph.kernels_dir / "build.json", json.dumps(facts) + "\n")
     return graph.outputs()
 
