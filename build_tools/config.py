@@ -190,7 +190,7 @@ def detect(version: str) -> Config:
     prebuilt = _prebuilt_kernels()
     if prebuilt is not None:
         recorded = json.loads((prebuilt / "build.json").read_text())
-        if recorded["interface"] != kernel_interface():
+        if recorded.get("interface") != kernel_interface():
             raise BuildError(f"the kernels in {prebuilt} were built from another {KERNEL_HEADER}: build them again")
         archs = tuple(parse_arch_list(arch)[0] for arch in recorded["archs"])
         kernels_cuda = recorded["cuda"]

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .config import KERNEL_HEADER, KERNEL_LIBRARY, ROOT, Config, kernel_interface, say
@@ -105,9 +105,9 @@ class _Graph:
 
     def kernels(self) -> None:
         config, include = self.config, ["-Ikernels"]
-        sources, hopper = _sources("kernels", "cu"), [arch for arch in config.archs if str(arch).startswith("9.0a")]
+        # Hopper's own instructions assemble for sm_90a alone, and not as PTX for later chips.
+        hopper = [replace(arch, ptx=False) for arch in config.archs if (arch.major, arch.minor) == (9, 0)]
         if config.toolkit is not None and not hopper:
-            sources = [source for source in sources if source.parts[1] != "sm90"]
             include.append("-DCONVMIN_WITHOUT_SM90")
         objects = self.compile(_sources("kernels", "cpp"), self.kernels_dir, ["-std=c++17", *_HOST_FLAGS, *include])
         flags: list[str] = []
@@ -118,11 +118,11 @@ class _Graph:
                 *["-Werror", "all-warnings", "-Xptxas", "-v", *host_compiler, *include],
                 *[f"-I{path}" for path in config.toolkit.include_dirs[1:]],
             ]
-            for source in sources:
-                # Hopper's own instructions assemble for sm_90a alone.
+            for source in _sources("kernels", "cu"):
                 archs = hopper if source.parts[1] == "sm90" else config.archs
                 targets = [flag for arch in archs for flag in arch.nvcc_flags()]
-                objects += self.compile([source], self.kernels_dir, [*common, *targets], rule="nvcc")
+                if targets:
+                    objects += self.compile([source], self.kernels_dir, [*common, *targets], rule="nvcc")
             # CUDA's runtime goes in whole and hidden: torch brings its own, of whatever version.
             flags = [*(f"-L{path}" for path in config.toolkit.library_dirs), "-lcudart_static", "-ldl", "-lrt"]
             flags += ["-lpthread", "-Wl,--exclude-libs,ALL"]
