@@ -70,7 +70,7 @@ def _seed() -> None:
 
 @pytest.fixture(autouse=True)
 def _settings() -> Iterator[None]:
-    """No test leaves a precision class behind."""
-    before = torch.backends.cudnn.allow_tf32
+    """No test leaves a precision class or cuDNN's autotuner behind."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
     yield
-    torch.backends.cudnn.allow_tf32 = before
+    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = before
