@@ -148,8 +148,12 @@ class _Graph:
         self.link(
             self.glue_dir / "libconvmin.so",
             objects,
-            # A C++ program that links this library alone must find all of torch registered: keep every library.
-            [f"-L{torch.library_dir}", "-Wl,--no-as-needed", *libraries, "-Wl,-rpath,$ORIGIN:$ORIGIN/../torch/lib"],
+            # A C++ program that links this library alone must find all of torch: beside it where both are installed,
+            # else where torch is now; and registered, so every library is kept.
+            [
+                *[f"-L{torch.library_dir}", "-Wl,--no-as-needed", *libraries],
+                f"-Wl,-rpath,$ORIGIN:$ORIGIN/../torch/lib:{torch.library_dir}",
+            ],
             [self.kernel_library],
         )
 
