@@ -107,7 +107,8 @@ def solve(
     factor = float(torch.tensor(scale, dtype=torch.float64).to(accumulator(dtype)))
     extended = dtype == torch.float64 and pixels * n * weight.shape[0] < EXTENDED_PRODUCTS
     value, rest = _affine(rows, filters, offset, factor, extended)
-    unscaled, _ = _affine(rows.abs(), filters.abs(), offset.abs(), 1.0, False)
+    products, _ = _affine(rows.abs(), filters.abs(), torch.zeros_like(offset), 1.0, False)
+    unscaled = products + offset.abs()
     squares, _ = _affine(rows.square(), filters.square(), torch.zeros_like(offset), factor**2, False)
     amplitude = unscaled * abs(factor)
 
@@ -116,14 +117,14 @@ def solve(
     unit = UNIT[accumulator(dtype)]
     gamma = (n + 4) * 1.01 * (TENSOR_CORE_UNIT if tensor_cores else unit)
     gamma *= 2 if dtype == torch.float64 and not extended else 1
-    gamma += 2.01 * TF32_UNIT if tf32 else 0.0
     tiny = torch.finfo(accumulator(dtype)).tiny * 2 * unit  # the subnormals' step
     floor = rows.new_tensor((n + 2) * tiny * abs(factor) + 2 * tiny)
-    if tf32:  # TF32's subnormals have a coarser step
+    slack = gamma * amplitude + floor
+    if tf32:  # both operands of every product are rounded; TF32's subnormals have a coarser step
         sums = rows.abs().sum(2, keepdim=True) + filters.abs().sum(1, keepdim=True)
-        floor = floor + sums.transpose(0, 1).flatten(1) * 2.0**-137 * abs(factor)
-    # Without gamma's finite terms an infinite one decides alone.
-    slack = torch.where(torch.isfinite(unscaled), gamma * amplitude + floor, 0.0)
+        coarse = 2.0**-137 * sums.transpose(0, 1).flatten(1)
+        slack = slack + (2.01 * TF32_UNIT * products + coarse) * abs(factor)
+    slack = torch.where(torch.isfinite(unscaled), slack, 0.0)  # beside an infinite term no finite one counts
     low, high = value - slack, value + slack
 
     index = _first_minimum(value, rest)

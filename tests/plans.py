@@ -25,6 +25,11 @@ DEVICES = {
 }
 
 
+def accepts(kernel: str | None, problem: Problem, precision: str = "ieee") -> bool:
+    """Whether a Hopper GPU's plan can be the named kernel; the planner's own choice takes everything."""
+    return kernel is None or _C.plan(describe(problem, precision), DEVICES["H200"].as_dict(), kernel)["accepted"]
+
+
 def describe(problem: Problem, precision: str = "ieee", with_indices: bool = False) -> _C.Problem:
     """The planner's input, without tensors."""
     n = 1 if problem.n is None else problem.n
@@ -48,4 +53,6 @@ def describe(problem: Problem, precision: str = "ieee", with_indices: bool = Fal
         "groups": problem.groups,
         "input_strides": strides(n, problem.c, problem.h, problem.w, last),
         "weight_strides": strides(problem.k, group_channels, problem.r, problem.s, last),
+        "input_alignment": 16,
+        "scale": problem.scale,
     }

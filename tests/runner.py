@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import convmin
 import torch
@@ -17,8 +18,30 @@ class Refused(Exception):
     """The forced kernel can't take the problem; says why."""
 
 
-def forced(kernel: str | None) -> contextlib.AbstractContextManager[None]:
-    return convmin.force_kernel(kernel) if kernel else contextlib.nullcontext()
+def refusal(
+    kernel: str, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, scale: float, **kwargs: Any
+) -> str | None:
+    """Why the kernel can't take the problem, if it can't."""
+    with convmin.force_kernel(kernel):
+        try:
+            convmin.explain(x, weight, bias, scale, **kwargs)
+        except RuntimeError as error:
+            return str(error)
+    return None
+
+
+def forced(
+    kernel: str | None,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    scale: float = 1.0,
+    **kwargs: Any,
+) -> contextlib.AbstractContextManager[None]:
+    """Has the kernel compute this call, or the planner's choice where the kernel can't or there is none."""
+    if kernel is None or refusal(kernel, x, weight, bias, scale, **kwargs) is not None:
+        return contextlib.nullcontext()
+    return convmin.force_kernel(kernel)
 
 
 def call(
@@ -26,15 +49,13 @@ def call(
 ) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor, torch.Tensor, torch.Tensor]:
     """(input, weight, bias), values of the plain operator, and values and indices of the other one."""
     tensors = problem.tensors(device)
-    x, weight, bias = tensors
-    with forced(kernel):
-        if kernel:
-            try:
-                convmin.explain(x, weight, bias, problem.scale, **problem.kwargs())
-            except RuntimeError as error:
-                raise Refused(str(error)) from error
-        plain = convmin.conv2d_scale_min(x, weight, bias, problem.scale, **problem.kwargs())
-        values, indices = convmin.conv2d_scale_min_with_indices(x, weight, bias, problem.scale, **problem.kwargs())
+    arguments = (*tensors, problem.scale)
+    reason = refusal(kernel, *arguments, **problem.kwargs()) if kernel else None
+    if reason:
+        raise Refused(reason)
+    with convmin.force_kernel(kernel or ""):
+        plain = convmin.conv2d_scale_min(*arguments, **problem.kwargs())
+        values, indices = convmin.conv2d_scale_min_with_indices(*arguments, **problem.kwargs())
     return tensors, plain, values, indices
 
 

@@ -20,26 +20,35 @@ from plans import DEVICES, describe
 from runner import SCALAR_KERNELS
 from support import DTYPES, STORAGES, Problem, fp32_class, random_problem
 
-# (kernel, dtype, gather, tile, whether the channels are split, whether the index is asked for)
-Variant = tuple[str, str, str, tuple[int, ...], bool, bool]
+# (kernel, dtype, gather, tile, which of its loops and launches the problem takes, whether the index is asked for)
+Variant = tuple[str, str, str, tuple[int, ...], tuple[bool, ...], bool]
 Case = tuple[Problem, str, bool]  # with its float32 class, and whether the index is asked for
 
 
 def candidates() -> list[Problem]:
     """Cheap problems first: odd ones at random, and ones of so many pixels that the planner takes its large tiles."""
     rng = random.Random(0)
-    problems = [random_problem(rng, 10_000_000, ("normal",)) for _ in range(6000)]
+    problems = [
+        random_problem(rng, 10_000_000, ("normal",)).replace(storage=rng.choice(STORAGES[:2])) for _ in range(6000)
+    ]
     for dtype, storage, groups in product(DTYPES, STORAGES[:2], (1, 4)):
         for k, side in product((8, 16, 24, 32, 48, 64, 96, 128, 192, 260), (48, 64, 96, 128, 192, 256)):
             image = Problem(n=1, c=2 * groups, h=side, w=side + 1, k=k, r=1, s=1, groups=groups)
             image = image.replace(dtype=dtype, storage=storage)
             problems += [image, image.replace(r=3, s=3, padding=(1, 1), bias=False)]
+    # For kernels that want wide rows: channels on both sides of a chunk's 64 and of a tile's 128.
+    for dtype, storage, c, k in product(DTYPES, STORAGES[:2], (24, 72, 128), (48, 128, 200)):
+        row = Problem(n=1, c=c, h=3, w=131, k=k, r=1, s=1, dtype=dtype, storage=storage)
+        problems += [row, row.replace(h=4, r=3, s=3, padding=(1, 1), bias=False)]
     return sorted((p for p in problems if p.n != 0), key=lambda problem: problem.products)
 
 
 def variant_of(problem: Problem, plan: _C.Plan, indices: bool) -> Variant:
     dtype = str(problem.dtype).removeprefix("torch.")
-    return plan["kernel"], dtype, plan["gather"], plan["tile"], plan["splits"] > 1, indices
+    loops = (plan["splits"] > 1,)
+    if plan["kernel"] != "simt":
+        loops = (problem.c > 64, problem.k > plan["tile"][1])
+    return plan["kernel"], dtype, plan["gather"], plan["tile"], loops, indices
 
 
 def choose(device: _C.Device, kernels: list[str]) -> dict[Variant, list[Case]]:
@@ -60,9 +69,16 @@ def choose(device: _C.Device, kernels: list[str]) -> dict[Variant, list[Case]]:
     return chosen
 
 
-def run(kernel: str, case: Case) -> None:
-    """One launch, checked on the CPU, so that only our kernels run under the sanitizer."""
-    problem, precision, with_indices = case
+def kinds(kernel: str, problem: Problem) -> list[Problem]:
+    """The problem at a misaligned address too; for persistent kernels, with rows enough that each block does several,
+    and with numbers that tensor cores leave to the portable kernel."""
+    if kernel == "simt":
+        return [problem, problem.replace(storage="offset")]
+    return [problem.replace(h=max(problem.h, 280)), problem.replace(fill="overflow16")]
+
+
+def run(kernel: str, problem: Problem, precision: str, with_indices: bool) -> None:
+    """One call, checked on the CPU, so that only our kernels run under the sanitizer."""
     x, weight, bias = problem.tensors("cuda")
     indices = None
     with fp32_class(precision), convmin.force_kernel(kernel):
@@ -93,11 +109,12 @@ def main() -> int:
             if arguments.list:
                 print(*variant, case[1], case[0])
                 continue
-            try:
-                run(variant[0], case)
-            except (AssertionError, RuntimeError) as error:
-                failures += 1
-                print(f"{variant} {case[0]!r} {case[1]}: {error}")
+            for problem in kinds(variant[0], case[0]):
+                try:
+                    run(variant[0], problem, *case[1:])
+                except (AssertionError, RuntimeError) as error:
+                    failures += 1
+                    print(f"{variant} {problem!r} {case[1]}: {error}")
     count = sum(map(len, chosen.values()))
     print(f"{count} problems, {len(chosen)} variants, {failures} broken, {time.perf_counter() - start:.1f} s")
     return 1 if failures or not chosen else 0

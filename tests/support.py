@@ -42,6 +42,8 @@ HOSTILE_FILLS = (
     "mixed_filters",  # each filter has its own magnitude
     "huge_channel",  # one input channel far above the others
     "silenced_channel",  # the same, and every weight on it is zero: nothing of it may show
+    "silenced_ordinary",  # the same, the silent channel of ordinary size and the others small
+    "balanced_channels",  # channels of all magnitudes, and weights that bring their products to one
     "overflow16",  # around and above float16's largest number, in the input and in the weight
     "underflow16",  # float16's subnormals and below
     "subnormal",  # the dtype's own subnormals
@@ -179,6 +181,16 @@ def _fill(
     elif fill == "silenced_channel":
         channel = huge_channel(1e4 if half else 1e30)
         weight[:, channel % max(weight.shape[1], 1)] = 0
+    elif fill == "silenced_ordinary":
+        channel = huge_channel(1.0)
+        x = x * (1e-3 if half else 1e-6)
+        x[:, channel : channel + 1] *= 1e3 if half else 1e6
+        weight[:, channel % max(weight.shape[1], 1)] = 0
+        bias = bias * (1e-3 if half else 1e-6)
+    elif fill == "balanced_channels":
+        powers = 2.0 ** torch.randint(-4 if half else -25, 5 if half else 26, (weight.shape[1],), generator=generator)
+        x = x * powers.repeat(c // max(len(powers), 1)).view(1, c, 1, 1)
+        weight = weight / powers.view(1, -1, 1, 1)
     elif fill == "overflow16":
         x = x.sign() * (60000.0 if half else 65520.0) * (1 if half else torch.rand(x.shape, generator=generator) + 0.99)
         weight = weight * (0.01 if half else 1e5)

@@ -16,8 +16,9 @@ KERNELS = [None, *convmin.build_info()["kernels"]]
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_work_goes_to_the_current_stream_without_waiting(kernel: str | None) -> None:
     """The call returns while earlier work of its stream still runs, and its result follows that work."""
-    x, weight, bias = Problem(n=4, c=16, h=32, w=32, k=64, fill="integers").tensors("cuda")
-    with forced(kernel):
+    problem = Problem(n=4, c=64, h=8, w=130, k=64, dtype=torch.float16, fill="integers")
+    x, weight, bias = problem.tensors("cuda")
+    with forced(kernel, x, weight, bias):
         expected = convmin.conv2d_scale_min(x, weight, bias)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -41,11 +42,11 @@ def test_work_goes_to_the_current_stream_without_waiting(kernel: str | None) -> 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_graph_capture_and_replay(kernel: str | None, layout: torch.memory_format, dtype: torch.dtype) -> None:
     """A replay reads the tensors' new contents, the weight's and the bias's too."""
-    problem = Problem(n=2, c=16, h=20, w=22, k=40, dtype=dtype, fill="integers")
+    problem = Problem(n=2, c=64, h=6, w=130, k=70, dtype=dtype, fill="integers")
     x, weight, bias = problem.tensors("cuda")
     assert bias is not None
     x, weight = x.contiguous(memory_format=layout), weight.contiguous(memory_format=layout)
-    with forced(kernel):
+    with fp32_class("tf32"), forced(kernel, x, weight, bias, 2.0):
         convmin.conv2d_scale_min_with_indices(x, weight, bias, 2.0)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
@@ -151,14 +152,14 @@ def test_input_beyond_32_bits(kernel: str | None, layout: torch.memory_format, s
     _need(12)
     x = torch.empty(shape, dtype=torch.float16, device="cuda", memory_format=layout)
     x.random_(-3, 4)
-    weight = torch.randint(-2, 3, (8, shape[1], 1, 1), device="cuda").half()
-    with forced(kernel):
+    weight = torch.randint(-2, 3, (24, shape[1], 1, 1), device="cuda").half()
+    with forced(kernel, x, weight):
         values, indices = convmin.conv2d_scale_min_with_indices(x, weight)
-        for image in (0, shape[0] - 1):
-            part = x[image : image + 1, :, -40:, -50:].float().contiguous()
-            expected, index = convmin.conv2d_scale_min_with_indices(part, weight.float())
-            assert torch.equal(values[image : image + 1, :, -40:, -50:], expected.half())
-            assert torch.equal(indices[image : image + 1, :, -40:, -50:], index)
+    for image in (0, shape[0] - 1):
+        part = x[image : image + 1, :, -40:, -50:].float().contiguous()
+        expected, index = convmin.conv2d_scale_min_with_indices(part, weight.float())
+        assert torch.equal(values[image : image + 1, :, -40:, -50:], expected.half())
+        assert torch.equal(indices[image : image + 1, :, -40:, -50:], index)
 
 
 @pytest.mark.large
@@ -170,7 +171,7 @@ def test_output_beyond_32_bits(kernel: str | None) -> None:
     x = torch.empty(3, 1, 32768, 24000, dtype=torch.float16, device="cuda").random_(-8, 9)
     weight = torch.tensor([1.0, -1.0], device="cuda").half().view(2, 1, 1, 1)
     assert x.numel() > 2**31
-    with forced(kernel):
+    with forced(kernel, x, weight):
         values, indices = convmin.conv2d_scale_min_with_indices(x, weight)
     for image in range(3):
         assert torch.equal(values[image], -x[image].abs())

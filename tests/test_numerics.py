@@ -3,9 +3,10 @@ shape and of number. The tolerances and their reasons are in oracle.py."""
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import convmin
@@ -14,8 +15,10 @@ import torch
 from conftest import TARGETS
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from plans import accepts
+from random_problems import SIGMAS
 from runner import Refused, check_problem
-from support import DTYPES, FILLS, HOSTILE_FILLS, STORAGES, Problem
+from support import DTYPES, FILLS, HOSTILE_FILLS, STORAGES, Problem, fp32_class
 
 Target = tuple[str, str | None]
 
@@ -89,6 +92,32 @@ def grid_problem(case: dict[str, Any]) -> Problem:
 
 GRID = [grid_problem(case) for case in pairwise(AXES)]
 
+# Rows as wide as a tensor-core kernel's tile and wider, and channels on both sides of its chunks: 64 in, 64 or 128 out.
+WIDE_AXES: dict[str, Sequence[Any]] = {
+    "k": (40, 64, 65, 128, 129, 300),
+    "c": (24, 33, 64, 72, 128),
+    "kernel": ((1, 1), (3, 3), (5, 5), (1, 7), (4, 2)),
+    "padding": ((0, 0), (1, 1), (2, 3)),
+    "dilation": ((1, 1), (2, 1), (1, 2)),
+    "w": (70, 128, 131, 254),
+    "h": (1, 5, 12),
+    "dtype": (torch.float32, torch.float16, torch.bfloat16),
+    "storage": STORAGES[:2],
+    "scale": (2.0, -0.3),
+    "bias": (True, False),
+}
+
+
+def wide_problem(case: dict[str, Any]) -> Problem:
+    case = dict(case)
+    r, s = case.pop("kernel")
+    case["h"] += case["dilation"][0] * (r - 1)
+    case["w"] += case["dilation"][1] * (s - 1) - 2 * case["padding"][1]
+    return Problem(n=2, r=r, s=s, weight_storage=case["storage"], **case)
+
+
+WIDE = [wide_problem(case) for case in pairwise(WIDE_AXES)]
+
 
 def check(problem: Problem, target: Target, precision: str = "ieee", sigmas: float = 4.0) -> None:
     device, kernel = target
@@ -98,8 +127,12 @@ def check(problem: Problem, target: Target, precision: str = "ieee", sigmas: flo
         pytest.skip(str(refusal))
 
 
+# What the oracle does in some hundredths of a second.
+CPU_PRODUCTS = 20_000_000
+
+
 def with_classes(problems: list[Problem]) -> list[Any]:
-    """Each problem in each class that it has: TF32 exists for float32 on CUDA alone."""
+    """Each problem on each target that takes it, in each class that it has: TF32 exists for float32 on CUDA alone."""
     return [
         pytest.param(
             target, problem, precision, id=f"{target[0]}-{target[1] or 'auto'}-{precision}-{problem}", marks=marks
@@ -109,12 +142,19 @@ def with_classes(problems: list[Problem]) -> list[Any]:
         for problem in problems
         for precision in ("ieee", "tf32")
         if precision == "ieee" or (target[0] == "cuda" and problem.dtype == torch.float32)
+        if accepts(target[1], problem, precision) and (target[0] == "cuda" or problem.products < CPU_PRODUCTS)
     ]
 
 
 @pytest.mark.parametrize(("on", "problem", "precision"), with_classes(GRID))
 def test_grid(on: Target, problem: Problem, precision: str) -> None:
     """Shapes: a tail of channels, taps or pixels that a kernel drops, repeats or mixes up."""
+    check(problem, on, precision)
+
+
+@pytest.mark.parametrize(("on", "problem", "precision"), with_classes(WIDE))
+def test_wide_rows(on: Target, problem: Problem, precision: str) -> None:
+    """The same for kernels that want whole tiles: strips, chunks of channels, blocks of output channels, halos."""
     check(problem, on, precision)
 
 
@@ -132,32 +172,46 @@ def test_hostile_numbers(on: Target, problem: Problem, precision: str) -> None:
     check(problem, on, precision)
 
 
+WIDE_HOSTILE = [problem.replace(n=1, c=64, h=9, w=136, k=128) for problem in HOSTILE]
+
+
+@pytest.mark.parametrize(("on", "problem", "precision"), with_classes(WIDE_HOSTILE))
+def test_hostile_numbers_in_wide_rows(on: Target, problem: Problem, precision: str) -> None:
+    """The same where tensor cores compute: operands of few bits, and what is done about those out of range."""
+    check(problem, on, precision)
+
+
 @pytest.mark.parametrize("storage", STORAGES)
 def test_memory_layouts(target: Target, storage: str) -> None:
     """Strides and offsets, of the input and of the weight, each with the other plain."""
-    problem = Problem(n=3, c=8, h=12, w=13, k=20, padding=(1, 0), fill="integers")
-    for dtype in DTYPES:
-        check(problem.replace(dtype=dtype, storage=storage), target)
-        check(problem.replace(dtype=dtype, weight_storage=storage), target)
-        check(problem.replace(dtype=dtype, storage=storage, weight_storage=storage, fill="normal"), target)
+    small = Problem(n=3, c=8, h=12, w=13, k=20, padding=(1, 0), fill="integers")
+    wide = Problem(n=2, c=32, h=4, w=140, k=70, r=1, s=3, fill="integers")
+    for problem, dtype in product((small, wide) if target[0] == "cuda" else (small,), DTYPES):
+        for changes in (
+            {"storage": storage},
+            {"weight_storage": storage},
+            {"storage": storage, "weight_storage": storage, "fill": "normal"},
+        ):
+            with contextlib.suppress(Refused):  # misaligned, say: the planner's choice takes it, and is a target too
+                check_problem(problem.replace(dtype=dtype, **changes), *target, "tf32")
 
 
 @st.composite
-def problems(draw: st.DrawFn) -> Problem:
-    """Any shape; hypothesis shrinks a failing one to the smallest that fails."""
-    groups = draw(st.sampled_from((1, 1, 1, 2, 3, 5)))
-    pair = st.tuples(st.integers(1, 3), st.integers(1, 3))
+def problems(draw: st.DrawFn, wide: bool) -> Problem:
+    """Any shape, or one that a tensor-core kernel may take; hypothesis shrinks a failing one to the smallest."""
+    groups = 1 if wide else draw(st.sampled_from((1, 1, 1, 2, 3, 5)))
+    one_to_three = st.tuples(st.integers(1, 3), st.integers(1, 3))
     problem = Problem(
         n=draw(st.one_of(st.none(), st.integers(0, 4))),
-        c=groups * draw(st.integers(1, 40)),
-        h=draw(st.integers(1, 30)),
-        w=draw(st.integers(1, 40)),
-        k=groups * draw(st.integers(1, 140)),
+        c=groups * draw(st.integers(16, 140) if wide else st.integers(1, 40)),
+        h=draw(st.integers(1, 9 if wide else 30)),
+        w=draw(st.integers(60, 300) if wide else st.integers(1, 40)),
+        k=groups * draw(st.integers(20, 300) if wide else st.integers(1, 140)),
         r=draw(st.integers(1, 5)),
         s=draw(st.integers(1, 7)),
-        stride=draw(pair),
+        stride=(1, 1) if wide else draw(one_to_three),
         padding=draw(st.tuples(st.integers(0, 4), st.integers(0, 4))),
-        dilation=draw(pair),
+        dilation=draw(one_to_three),
         groups=groups,
         bias=draw(st.booleans()),
         scale=draw(st.sampled_from((1.0, 2.0, -1.0, 0.3))),
@@ -168,25 +222,25 @@ def problems(draw: st.DrawFn) -> Problem:
         seed=draw(st.integers(0, 1 << 20)),
     )
     assume(min(problem.output_size) >= 1)
-    assume(problem.products <= 1_000_000)
+    assume(problem.products <= (200_000_000 if wide else 1_000_000))
     return problem
 
 
-@given(problem=problems())
+@given(data=st.data())
 @settings(max_examples=60)
-def test_drawn_shapes(target: Target, problem: Problem) -> None:
+def test_drawn_shapes(target: Target, data: st.DataObject) -> None:
     """What no one thought of."""
-    try:
-        check_problem(problem, *target, sigmas=8.0)  # far more comparisons than elsewhere
-    except Refused:
-        assume(False)
+    device, kernel = target
+    problem = data.draw(problems(wide=kernel not in (None, "simt")))
+    with contextlib.suppress(Refused):
+        check_problem(problem, device, kernel, "tf32", SIGMAS)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_kernels_agree_to_the_bit_where_sums_are_exact(target: Target, dtype: torch.dtype) -> None:
     """On small integers nothing rounds before the end, so no order of summation and no precision class may show."""
     device, kernel = target
-    for problem in GRID[::6]:
+    for problem in (*GRID[::6], *WIDE[::9]) if device == "cuda" else GRID[::6]:
         problem = problem.replace(dtype=dtype, fill="integers", scale=-0.5)
         try:
             check_problem(problem, device, kernel, "tf32")
@@ -197,7 +251,7 @@ def test_kernels_agree_to_the_bit_where_sums_are_exact(target: Target, dtype: to
             x.double(), weight.double(), None if bias is None else bias.double(), -0.5, **problem.kwargs()
         )
         x, weight, bias = problem.tensors(device)
-        with convmin.force_kernel(kernel or ""):
+        with convmin.force_kernel(kernel or ""), fp32_class("tf32"):
             values = convmin.conv2d_scale_min(x, weight, bias, -0.5, **problem.kwargs())
         assert torch.equal(values.cpu(), expected.to(dtype))
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from oracle import check_against_eager, check_bounds, check_exact, solve, to_tf32
-from support import Problem, eager
+from support import FILLS, Problem, eager
 
 Result = tuple[torch.Tensor, torch.Tensor]
 BASE = Problem(n=2, c=16, h=14, w=15, k=33, padding=(1, 1))
@@ -43,6 +43,22 @@ def float16_operands(x: torch.Tensor, weight: torch.Tensor, *rest: Any, **kwargs
     return correct(x.half().float(), weight.half().float(), *rest, **kwargs)
 
 
+def scaled_float16_operands(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, scale: float, **kwargs: Any
+) -> Result:
+    """float16 with a power of two for each filter: enough range for the weight, not for the input."""
+    powers = 2.0 ** torch.floor(torch.log2(weight.abs().amax((1, 2, 3), keepdim=True)))
+    wide = eager(x.half().double(), ((weight / powers).half() * powers).double(), bias.double(), scale, **kwargs)
+    return wide[0].float(), wide[1]
+
+
+def truncated_tf32(x: torch.Tensor, weight: torch.Tensor, *rest: Any, **kwargs: Any) -> Result:
+    def truncated(t: torch.Tensor) -> torch.Tensor:
+        return (t.contiguous().view(torch.int32) & ~0x1FFF).view(torch.float32)
+
+    return correct(truncated(x), truncated(weight), *rest, **kwargs)
+
+
 def rounded_twice(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, scale: float, **kwargs: Any) -> Result:
     wide = torch.nn.functional.conv2d(x.float(), weight.float(), bias.float(), **kwargs)
     minimum = torch.min(wide.to(x.dtype) * scale, 1, keepdim=True)
@@ -73,15 +89,16 @@ def flushed(x: torch.Tensor, *rest: Any, **kwargs: Any) -> Result:
     return correct(torch.where(x.abs() < 2.0**-14, 0.0, x), *rest, **kwargs)
 
 
-def check(implementation: Callable[..., Result], problem: Problem) -> None:
+def check(implementation: Callable[..., Result], problem: Problem, precision: str = "ieee") -> None:
     x, weight, bias = problem.tensors()
     arguments = (x, weight, bias, problem.scale)
     values, indices = implementation(*arguments, **problem.kwargs())
-    oracle = solve(*arguments, **problem.kwargs())
+    oracle = solve(*arguments, **problem.kwargs(), precision=precision)
     check_bounds(values, indices, oracle)
     if problem.fill == "integers":
         check_exact(values, indices, oracle)
-    check_against_eager(values, [eager(*arguments, **problem.kwargs())[0]], oracle)
+    reference = eager if precision == "ieee" else tf32_operands
+    check_against_eager(values, [reference(*arguments, **problem.kwargs())[0]], oracle)
 
 
 PROBLEMS = [
@@ -151,3 +168,36 @@ def test_the_oracle_agrees_with_a_plain_loop() -> None:
         results = [-0.5 * total for total in sums]
         assert float(oracle.value[pixel]) == pytest.approx(min(results), rel=1e-13)
         assert int(oracle.index[pixel]) == results.index(min(results))
+
+
+TF32_PROBLEMS = [BASE.replace(fill=fill) for fill in FILLS if fill != "subnormal"]
+
+
+@pytest.mark.parametrize("problem", TF32_PROBLEMS, ids=str)
+def test_tf32_operands_pass_in_their_class(problem: Problem) -> None:
+    check(tf32_operands, problem, "tf32")
+
+
+@pytest.mark.parametrize("fill", ["normal", "uniform", "integers"])
+def test_float16_operands_pass_as_tf32_within_their_range(fill: str) -> None:
+    """As many mantissa bits: on ordinary numbers nobody can tell them apart."""
+    check(scaled_float16_operands, BASE.replace(fill=fill), "tf32")
+
+
+@pytest.mark.parametrize(
+    ("mutant", "fill"),
+    [
+        (truncated_tf32, "uniform"),
+        (scaled_float16_operands, "mixed_channels"),
+        (scaled_float16_operands, "mixed_regions"),
+        (scaled_float16_operands, "underflow16"),
+        (scaled_float16_operands, "overflow16"),
+        (scaled_float16_operands, "silenced_ordinary"),
+        (scaled_float16_operands, "balanced_channels"),
+        (shifted_tap, "normal"),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_too_little_precision_or_range_for_tf32_is_caught(mutant: Callable[..., Result], fill: str) -> None:
+    with pytest.raises(AssertionError):
+        check(mutant, BASE.replace(fill=fill), "tf32")

@@ -5,27 +5,44 @@ from __future__ import annotations
 import convmin
 import pytest
 import torch
-from runner import forced
-from support import DTYPES, STORAGES, Problem, eager, place, run_python
+from runner import forced, refusal
+from support import DTYPES, STORAGES, Problem, eager, fp32_class, place, run_python
 
 Target = tuple[str, str | None]
 INF, NAN = float("inf"), float("nan")
 INDEX_DTYPES = {1: torch.uint8, 256: torch.uint8, 257: torch.int16, 32768: torch.int16, 32769: torch.int32}
 
 
+def pixels_of(count: int, device: str, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """An input of ones and a weight of zeros for `count` channels, of a size that tensor-core kernels take too."""
+    x = torch.ones(1, 64, 1, 128, dtype=dtype, device=device)
+    return x, torch.zeros(count, 64, 1, 1, dtype=dtype, device=device)
+
+
 def channels(
     values: list[float], target: Target, scale: float = 1.0, dtype: torch.dtype = torch.float32
 ) -> list[float]:
-    """[value, index] of one pixel whose K products are `values` exactly."""
+    """[value, index] of a pixel whose K products are `values` exactly."""
     device, kernel = target
-    x = torch.ones(1, 1, 1, 1, dtype=dtype, device=device)
-    weight = torch.tensor(values, dtype=dtype, device=device).view(-1, 1, 1, 1)
-    with forced(kernel):
+    x, weight = pixels_of(len(values), device, dtype)
+    weight[:, 37, 0, 0] = torch.tensor(values, dtype=dtype)
+    with fp32_class("tf32"), forced(kernel, x, weight, None, scale):
         value, index = convmin.conv2d_scale_min_with_indices(x, weight, None, scale)
         plain = convmin.conv2d_scale_min(x, weight, None, scale)
     assert torch.equal(plain.isnan(), value.isnan())
     assert plain.isnan().all() or torch.equal(plain, value)
-    return [value.item(), index.item()]
+    assert value.isnan().all() or (value == value[0, 0, 0, 0]).all()
+    assert (index == index[0, 0, 0, 0]).all()
+    return [value[0, 0, 0, 0].item(), index[0, 0, 0, 0].item()]
+
+
+@pytest.mark.cuda
+def test_these_tests_reach_the_tensor_cores() -> None:
+    """What `channels` asks is what a Hopper kernel takes: else all below would say nothing of it."""
+    x, weight = pixels_of(300, "cuda", torch.bfloat16)
+    for kernel in convmin.build_info()["kernels"]:
+        if kernel != "sm90" or torch.cuda.get_device_capability()[0] == 9:
+            assert refusal(kernel, x, weight, None, 1.0) is None
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -48,7 +65,7 @@ def test_index_dtype_is_as_small_as_the_channels_allow(target: Target, k: int) -
     x = torch.ones(1, 1, 2, 2, device=device)
     weight = torch.zeros(k, 1, 1, 1, device=device)
     weight[-1] = -1
-    with forced(kernel):
+    with forced(kernel, x, weight):
         values, indices = convmin.conv2d_scale_min_with_indices(x, weight)
     assert indices.dtype == INDEX_DTYPES[k]
     assert indices.long().flatten().tolist() == [k - 1] * 4
@@ -105,9 +122,10 @@ def test_every_scale_means_what_it_means_in_pytorch(target: Target, scale: float
     """Exact sums (zero among them), so that eager's values and indices are the only right ones."""
     device, kernel = target
     for dtype in (torch.float32, torch.float64):
-        x, weight, offsets = Problem(k=20, c=2, r=1, s=1, bias=bias, dtype=dtype, fill="integers").tensors(device)
+        problem = Problem(n=1, c=32, h=2, w=130, k=70, r=1, s=1, bias=bias, dtype=dtype, fill="integers")
+        x, weight, offsets = problem.tensors(device)
         expected, index = eager(x, weight, offsets, scale)
-        with forced(kernel):
+        with fp32_class("tf32"), forced(kernel, x, weight, offsets, scale):
             values, indices = convmin.conv2d_scale_min_with_indices(x, weight, offsets, scale)
         assert torch.equal(values.nan_to_num(nan=77.0), expected.nan_to_num(nan=77.0))
         nan = expected.isnan()  # which NaN torch.min names is not documented
@@ -166,12 +184,12 @@ def test_layout_of_bias_and_misaligned_storage(target: Target, storage: str) -> 
     """The same numbers at any address and stride give the same bits."""
     device, kernel = target
     for dtype in DTYPES:
-        x, weight, bias = Problem(n=2, c=8, h=9, w=10, k=24, dtype=dtype, fill="integers").tensors(device)
+        x, weight, bias = Problem(n=2, c=24, h=4, w=130, k=40, dtype=dtype, fill="integers").tensors(device)
         x, weight = place(x, storage), place(weight, storage)
         assert bias is not None
         wide = torch.full((3 * bias.numel() + 1,), NAN, dtype=dtype, device=device)
         wide[1::3] = bias
-        with forced(kernel):
+        with fp32_class("tf32"), forced(kernel, x, weight, bias, padding=1):
             expected = convmin.conv2d_scale_min(x.contiguous(), weight.contiguous(), bias, padding=1)
             assert torch.equal(convmin.conv2d_scale_min(x, weight, wide[1::3], padding=1), expected)
             constant = bias[:1].expand(bias.shape)
@@ -183,11 +201,11 @@ def test_layout_of_bias_and_misaligned_storage(target: Target, storage: str) -> 
 def test_runs_repeat_to_the_bit(target: Target, dtype: torch.dtype) -> None:
     """Forward and backward: no schedule and no leftover of an earlier call shows."""
     device, kernel = target
-    problem = Problem(n=4, c=24, h=30, w=31, k=70, padding=(1, 1), dtype=dtype)
+    problem = Problem(n=4, c=24, h=8, w=140, k=70, padding=(1, 1), dtype=dtype)
     x, weight, bias = (None if t is None else t.requires_grad_() for t in problem.tensors(device))
     assert x is not None and weight is not None and bias is not None
     first = None
-    with forced(kernel):
+    with fp32_class("tf32"), forced(kernel, x, weight, bias, 2.0, padding=1):
         for _ in range(5):
             values, indices = convmin.conv2d_scale_min_with_indices(x, weight, bias, 2.0, padding=1)
             grads = torch.autograd.grad(values.double().square().sum(), (x, weight, bias))
@@ -201,8 +219,8 @@ def test_runs_repeat_to_the_bit(target: Target, dtype: torch.dtype) -> None:
 def test_the_result_does_not_depend_on_the_batch(target: Target, dtype: torch.dtype) -> None:
     """An image alone and in a batch: work split differently, the same sums. Exact numbers, as layouts may differ."""
     device, kernel = target
-    x, weight, bias = Problem(n=5, c=9, h=19, w=21, k=40, dtype=dtype, fill="integers").tensors(device)
-    with forced(kernel):
+    x, weight, bias = Problem(n=5, c=24, h=7, w=140, k=70, dtype=dtype, fill="integers").tensors(device)
+    with fp32_class("tf32"), forced(kernel, x, weight, bias):
         together = convmin.conv2d_scale_min(x, weight, bias)
         for i in range(5):
             assert torch.equal(convmin.conv2d_scale_min(x[i : i + 1], weight, bias), together[i : i + 1])
