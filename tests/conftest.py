@@ -70,7 +70,9 @@ def _seed() -> None:
 
 @pytest.fixture(autouse=True)
 def _settings() -> Iterator[None]:
-    """No test leaves a precision class or cuDNN's autotuner behind."""
+    """float32 is computed in full unless a test says otherwise, so that tests may compare with PyTorch's own results;
+    and no test leaves a precision class or cuDNN's autotuner behind."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
+    torch.backends.cudnn.allow_tf32 = False
     yield
     torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = before
