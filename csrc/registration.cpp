@@ -1,4 +1,5 @@
 // The schemas, once. Kernels register themselves by dispatch key in the files beside this one.
+#include <ATen/Context.h>
 #include <torch/library.h>
 
 #include "force_kernel.h"
@@ -20,4 +21,6 @@ TORCH_LIBRARY(convmin, m) {
   // Sets the process-wide choice of CUDA kernel ("" for none) and returns the previous one.
   m.def("_force_kernel(str kernel) -> str", &convmin::set_forced_kernel);
   m.def("_forced_kernel() -> str", &convmin::forced_kernel_name);
+  // float32's class, chosen as for PyTorch's own convolution.
+  m.def("_allows_tf32() -> bool", [] { return at::globalContext().allowTF32CuDNN(at::Float32Op::CONV); });
 }

@@ -71,13 +71,16 @@ struct Plan {
   KernelId kernel;
   Precision precision;  // class of the arithmetic, for kFloat32
   Gather gather;
-  int stages;                    // of the input's ring in shared memory
-  int tile_m, tile_n, tile_k;    // output pixels, output channels, reduction elements of a block's tile
-  int splits;                    // parts that the output channels are divided into, combined by a second small launch
-  std::int64_t blocks;           // tiles of pixels x splits
-  int threads;                   // per block
-  int shared_memory;             // bytes per block
-  int fallback_blocks;           // of the portable kernel, for tiles that this one leaves to it; 0: it leaves none
+  int stages;                  // of the input's ring in shared memory
+  int tile_m, tile_n, tile_k;  // output pixels, output channels, reduction elements of a block's tile
+  int splits;                  // parts that the output channels are divided into, combined by a second small launch
+  std::int64_t blocks;         // tiles of pixels x splits
+  int threads;                 // per block
+  int shared_memory;           // bytes per block
+  // Tiles that this kernel notes and leaves to the portable one, in the same stream: its blocks (0: none are left) and
+  // where its part of the workspace begins, in bytes.
+  int fallback_blocks;
+  std::int64_t fallback_workspace;
   std::int64_t workspace_bytes;  // device memory that launch() wants in Arguments::workspace
   const char* reason;            // why this kernel, and this tile
   int rejection_count;

@@ -6,17 +6,36 @@
 
 #include "conv_scale_min.h"
 #include "simt/launch.h"
+#include "simt/plan.h"
 #include "sm90/launch.h"
 
 namespace convmin {
+namespace {
+
+// The portable kernel over the tiles that another one noted.
+int launch_fallback(const Problem& problem, const Plan& plan, const Arguments& arguments, const Fallback& tiles,
+                    cudaStream_t stream) {
+  const Plan portable = simt::plan_for_tiles(problem, plan.gather, plan.fallback_blocks);
+  Arguments rest = arguments;
+  rest.workspace = static_cast<char*>(arguments.workspace) + plan.fallback_workspace;
+  return simt::launch_tiles(problem, portable, rest, tiles, stream);
+}
+
+}  // namespace
 
 Status launch(const Problem& problem, const Plan& plan, const Arguments& arguments, CUstream_st* stream) {
   if (!plan.accepted) return {cudaErrorInvalidValue};
   switch (plan.kernel) {
     case KernelId::kSimt: return {simt::launch(problem, plan, arguments, stream)};
-    case KernelId::kSm90: return {sm90::launch(problem, plan, arguments, stream)};
+#ifndef CONVMIN_WITHOUT_SM90
+    case KernelId::kSm90: {
+      const int error = sm90::launch(problem, plan, arguments, stream);
+      if (error != cudaSuccess || plan.fallback_blocks == 0) return {error};
+      return {launch_fallback(problem, plan, arguments, sm90::fallback(problem, plan, arguments), stream)};
+    }
+#endif
+    default: return {cudaErrorInvalidValue};
   }
-  return {cudaErrorInvalidValue};
 }
 
 Status query_device(int ordinal, Device* device) {

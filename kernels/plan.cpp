@@ -29,6 +29,11 @@ Plan plan(const Problem& problem, const Device& device, const KernelId* forced) 
     if (forced != nullptr && *forced != family.kernel) continue;
     const char* refusal = family.plan(problem, device, &result);
     if (refusal == nullptr) {
+      if (result.fallback_blocks > 0) {
+        result.fallback_workspace = (result.workspace_bytes + 15) / 16 * 16;
+        result.workspace_bytes = result.fallback_workspace +
+                                 simt::plan_for_tiles(problem, result.gather, result.fallback_blocks).workspace_bytes;
+      }
       result.accepted = true;
       result.kernel = family.kernel;
       return result;

@@ -51,8 +51,13 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& grad_o
     if (output_mask[1]) grad_weight = first == 0 ? dw.to(sum_type) : grad_weight.add_(dw);
     if (output_mask[2]) grad_bias = first == 0 ? db.to(sum_type) : grad_bias.add_(db);
   }
-  if (grad_input.defined() && !batched) grad_input = grad_input.squeeze(0);
-  if (grad_weight.defined()) grad_weight = grad_weight.to(weight.scalar_type());
+  // Layouts that Meta can foretell: those of the tensors that the gradients are of.
+  if (grad_input.defined()) {
+    grad_input = (batched ? grad_input : grad_input.squeeze(0)).contiguous(input_.suggest_memory_format());
+  }
+  if (grad_weight.defined()) {
+    grad_weight = grad_weight.to(weight.scalar_type()).contiguous(weight.suggest_memory_format());
+  }
   if (grad_bias.defined()) grad_bias = grad_bias.to(weight.scalar_type());
   return {grad_input, grad_weight, grad_bias};
 }

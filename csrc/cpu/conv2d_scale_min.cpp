@@ -4,6 +4,7 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <array>
 
 #include "checks.h"
 #include "cpu/channel_min.h"
@@ -26,24 +27,31 @@ at::Tensor convolve_slab(const at::Tensor& input, const at::Tensor& weight, cons
                          const Convolution<std::int64_t>& convolution, const Geometry<std::int64_t>& geometry,
                          const SlabPlan& slabs, std::int64_t first, std::int64_t last, std::int64_t begin,
                          std::int64_t end) {
-  const std::int64_t stride = convolution.stride[0], dilation = convolution.dilation[0];
-  std::int64_t padding = convolution.padding[0];
   at::Tensor slab = input.slice(0, first, last);
-  if (end - begin < geometry.oh) {
+  std::array<std::int64_t, 2> padding = {convolution.padding[0], convolution.padding[1]};
+  std::array<std::int64_t, 4> explicit_padding{};  // left, right, top, bottom
+  const std::int64_t window_h = convolution.dilation[0] * (geometry.r - 1) + 1;
+  const std::int64_t window_w = convolution.dilation[1] * (geometry.s - 1) + 1;
+  // oneDNN's channels_last convolution reads out of bounds where whole windows lie in the padding (its issue 5942).
+  const bool beyond_h = padding[0] >= window_h, beyond_w = padding[1] >= window_w;
+  if (end - begin < geometry.oh || beyond_h) {
     // The rows under the slab's windows; what lies outside the image becomes explicit padding.
-    const std::int64_t top = begin * stride - padding;
-    const std::int64_t bottom = (end - 1) * stride - padding + dilation * (geometry.r - 1) + 1;
+    const std::int64_t top = begin * convolution.stride[0] - padding[0];
+    const std::int64_t bottom = (end - 1) * convolution.stride[0] - padding[0] + window_h;
     const std::int64_t low = std::clamp<std::int64_t>(top, 0, geometry.h);
     const std::int64_t high = std::clamp<std::int64_t>(bottom, low, geometry.h);
     slab = slab.slice(2, low, high);
-    const std::int64_t above = std::clamp<std::int64_t>(low - top, 0, bottom - top);
-    const std::int64_t below = (bottom - top) - above - (high - low);
-    if (above > 0 || below > 0) slab = at::constant_pad_nd(slab, {0, 0, above, below});
-    padding = 0;
+    explicit_padding[2] = std::clamp<std::int64_t>(low - top, 0, bottom - top);
+    explicit_padding[3] = (bottom - top) - explicit_padding[2] - (high - low);
+    padding[0] = 0;
   }
+  if (beyond_w) {
+    explicit_padding[0] = explicit_padding[1] = padding[1];
+    padding[1] = 0;
+  }
+  if (explicit_padding != std::array<std::int64_t, 4>{}) slab = at::constant_pad_nd(slab, explicit_padding);
   slab = as_layout(slab, weight.scalar_type(), slabs.channels_last);
-  return at::conv2d(slab, weight, bias, convolution.stride, {padding, convolution.padding[1]}, convolution.dilation,
-                    convolution.groups);
+  return at::conv2d(slab, weight, bias, convolution.stride, padding, convolution.dilation, convolution.groups);
 }
 
 template <typename T>

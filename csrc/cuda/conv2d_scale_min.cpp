@@ -58,8 +58,11 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& input, const at::Te
   const Problem problem = make_problem(geometry, input, weight, bias_.has_value(), with_indices, scale, convolution);
   const std::optional<KernelId> forced = forced_kernel();
   const Plan chosen = plan(problem, device, forced.has_value() ? &*forced : nullptr);
-  TORCH_CHECK(chosen.accepted, kOp, ": ", forced.has_value() ? kernel_name(*forced) : "no kernel",
-              " can take this problem: ", chosen.reason);
+  if (!chosen.accepted && forced.has_value()) {
+    TORCH_CHECK(false, kOp, ": the forced kernel '", kernel_name(*forced),
+                "' can't take this problem: ", chosen.reason);
+  }
+  TORCH_CHECK(chosen.accepted, kOp, ": no kernel can take this problem: ", chosen.reason);
 
   const at::Tensor bias = bias_.has_value() ? bias_->contiguous() : at::Tensor();
   at::Tensor values = at::empty(geometry.output_sizes(), input.options());

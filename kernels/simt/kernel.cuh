@@ -41,15 +41,19 @@ __global__ void __launch_bounds__(T::kThreads, kBlocksPerSm)
   compute_tile<T>(params, shared, first_pixel, static_cast<int>(blockIdx.x % params.splits));
 }
 
+__device__ __forceinline__ unsigned tile_count(const Params& params, const Fallback& tiles) {
+  return *tiles.everything != 0 ? static_cast<unsigned>((params.pixels + kFallbackTile - 1) / kFallbackTile)
+                                : static_cast<unsigned>(*tiles.count);
+}
+
 template <typename T>
 __global__ void __launch_bounds__(T::kThreads, kBlocksPerSm)
     conv_scale_min_simt_tiles(const __grid_constant__ Params params, const __grid_constant__ Fallback tiles) {
   static_assert(T::kTileM == kFallbackTile, "one block, one noted tile");
   __shared__ SharedStorage<T> shared;
-  const bool everything = *tiles.everything != 0;
-  const std::int64_t count = everything ? (params.pixels + T::kTileM - 1) / T::kTileM : *tiles.count;
-  for (std::int64_t i = blockIdx.x; i < count; i += gridDim.x) {
-    compute_tile<T>(params, shared, everything ? i * T::kTileM : tiles.tiles[i], 0);
+  // Little is kept across a tile, and read again instead: the mainloop has use for every register.
+  for (unsigned i = blockIdx.x; i < tile_count(params, tiles); i += gridDim.x) {
+    compute_tile<T>(params, shared, *tiles.everything != 0 ? std::int64_t{i} * T::kTileM : tiles.tiles[i], 0);
     __syncthreads();
   }
 }
@@ -96,7 +100,7 @@ int launch_element(const Params& params, const Plan& plan, cudaStream_t stream) 
 
 template <Gather kGather>
 int launch_noted_tiles(const Params& params, const Plan& plan, const Fallback& tiles, cudaStream_t stream) {
-  constexpr Tile kTile = kFloatTiles[0];
+  constexpr Tile kTile = kFallbackShape;
   using T = Traits<float, kGather, kTile.m, kTile.n, kTile.thread_m, kTile.thread_n>;
   conv_scale_min_simt_pack<float><<<packed_rows(params), kPackThreads, 0, stream>>>(params, tiles);
   conv_scale_min_simt_tiles<T><<<static_cast<unsigned>(plan.blocks), T::kThreads, 0, stream>>>(params, tiles);

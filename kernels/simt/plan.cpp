@@ -81,7 +81,7 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
 }
 
 Plan plan_for_tiles(const Problem& problem, Gather gather, int blocks) {
-  constexpr const Tile& kTile = kFloatTiles[0];
+  constexpr const Tile& kTile = kFallbackShape;
   static_assert(kTile.m == kFallbackTile, "one block, one noted tile");
   Plan plan{};
   plan.accepted = true;

@@ -21,6 +21,8 @@ inline constexpr Tile kFloatTiles[] = {
     {256, 32, 8, 4, 0.80, 25088, "few output channels a group: 256 x 32 tile, 8 x 4 per thread"},
     {256, 16, 8, 2, 0.55, 24064, "very few output channels a group: 256 x 16 tile, 8 x 2 per thread"},
 };
+// For tiles that a tensor-core kernel notes. The next wider one has no registers left for the walk over them.
+inline constexpr Tile kFallbackShape = kFloatTiles[1];
 inline constexpr Tile kDoubleTiles[] = {
     {64, 64, 4, 4, 1.00, 19456, "float64: 64 x 64 tile, 4 x 4 per thread"},
     {128, 16, 4, 2, 0.60, 22528, "float64, few output channels a group: 128 x 16 tile, 4 x 2 per thread"},

@@ -2,6 +2,7 @@
 // each block walks down strips of 128 output pixels, so that an input row is read once and serves all its output rows.
 #pragma once
 
+#include "ptx/named_barrier.cuh"
 #include "sm90/epilogue.cuh"
 #include "sm90/launch.h"
 #include "sm90/pack.cuh"
@@ -25,6 +26,9 @@ __device__ __forceinline__ void load_weights(const Params& params, SharedStorage
   }
 }
 
+inline constexpr int kFirstTurnBarrier = 1;  // barrier 0 is __syncthreads
+static_assert(kConsumers == 2, "two warpgroups take turns");
+
 // Leaves an output row's tile to the portable kernel where one of the input rows under it left float16's range.
 template <typename T>
 __device__ __forceinline__ void note_fallback(const Params& params, const SharedStorage<T>& shared,
@@ -43,6 +47,7 @@ __device__ __forceinline__ void consume(const Params& params, SharedStorage<T>& 
   const int thread = static_cast<int>(threadIdx.x) % 128;
   const int first_pixel = warpgroup * 64;
   const int column = first_pixel + thread / 32 * 16 + thread % 32 / 4;
+  if (warpgroup == 1) ptx::named_barrier_arrive(kFirstTurnBarrier, 128 * kConsumers);  // the first turn is the other's
   RingCursor head, next;  // the first row under the current output row; the first row not yet waited for
   for_each_run(params, [&](const Run& run) {
     int waiting = params.window;  // rows to wait for before the next output row
@@ -56,7 +61,10 @@ __device__ __forceinline__ void consume(const Params& params, SharedStorage<T>& 
       typename Epilogue<T>::Min best[2];
       for (int block_n = 0; block_n < params.blocks_n; ++block_n) {
         typename Mainloop<T>::Accumulators accumulators;
+        // Turns: one warpgroup's epilogue runs under the other's multiplication.
+        ptx::named_barrier_wait(kFirstTurnBarrier + warpgroup, 128 * kConsumers);
         Mainloop<T>::run(params, weights, ring, head.slot, first_pixel * kRowBytes, block_n, accumulators);
+        ptx::named_barrier_arrive(kFirstTurnBarrier + 1 - warpgroup, 128 * kConsumers);
         ptx::wgmma_wait<0>();
         ptx::wgmma_hold(accumulators);
         if (block_n == params.blocks_n - 1) {

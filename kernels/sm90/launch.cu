@@ -1,5 +1,4 @@
-// Problem -> the kernel's parameters; Plan -> instantiation; what the kernel leaves over -> the portable kernel.
-#include "simt/launch.h"
+// Problem -> the kernel's parameters; Plan -> instantiation.
 #include "sm90/launch.h"
 #include "sm90/plan.h"
 
@@ -49,9 +48,7 @@ Params make_params(const Problem& problem, const Plan& plan, const Arguments& ar
   params.weight_stride_s = problem.weight_strides[3];
   params.packed_weight = base;
   params.channel_factor = reinterpret_cast<float*>(base + parts.factors);
-  params.fallback.everything = reinterpret_cast<int*>(base + parts.counters);
-  params.fallback.count = params.fallback.everything + 1;
-  params.fallback.tiles = reinterpret_cast<std::int64_t*>(base + parts.tiles);
+  params.fallback = fallback(problem, plan, arguments);
   return params;
 }
 
@@ -70,12 +67,15 @@ int launch_kernel(const Problem& problem, const Params& params, const Plan& plan
 
 int launch(const Problem& problem, const Plan& plan, const Arguments& arguments, cudaStream_t stream) {
   const Params params = make_params(problem, plan, arguments);
-  int error = cudaMemsetAsync(params.fallback.everything, 0, 2 * sizeof(int), stream);
-  if (error == cudaSuccess) error = launch_kernel(problem, params, plan, stream);
-  if (error != cudaSuccess || plan.fallback_blocks == 0) return error;
-  Arguments rest = arguments;
-  rest.workspace = static_cast<char*>(arguments.workspace) + workspace(problem, plan).portable;
-  return simt::launch_tiles(problem, fallback_plan(problem, plan), rest, params.fallback, stream);
+  const cudaError_t error = cudaMemsetAsync(params.fallback.everything, 0, 2 * sizeof(int), stream);
+  return error != cudaSuccess ? error : launch_kernel(problem, params, plan, stream);
+}
+
+Fallback fallback(const Problem& problem, const Plan& plan, const Arguments& arguments) {
+  const Workspace parts = workspace(problem, plan);
+  auto* base = static_cast<char*>(arguments.workspace);
+  auto* counters = reinterpret_cast<int*>(base + parts.counters);
+  return {counters, counters + 1, reinterpret_cast<std::int64_t*>(base + parts.tiles)};
 }
 
 }  // namespace convmin::sm90

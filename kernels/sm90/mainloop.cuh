@@ -14,36 +14,53 @@ struct Mainloop {
   using Accumulators = float[kAccumulators];
 
   // `head` is the slot of the first input row under the output row; `pixels` the byte offset of the warpgroup's first.
-  static __device__ __forceinline__ void run(const Params& params, std::uint32_t weights, std::uint32_t ring, int head,
-                                             int pixels, int block_n, Accumulators& accumulators) {
+  // kR, kS and kChunks of 0 stand for the problem's; the common ones known, the chain unrolls into bare wgmmas.
+  template <int kR, int kS, int kChunks>
+  static __device__ __forceinline__ void chain(const Params& params, std::uint32_t weights, std::uint32_t ring,
+                                               int head, int pixels, int block_n, Accumulators& accumulators) {
     constexpr int kSteps = kRowBytes / 32;  // 16 operands are 32 bytes
-    const int chunk_bytes = params.row_pixels * kRowBytes;
-    const int slot_bytes = params.chunks * chunk_bytes;
-    const int weight_chunk_bytes = params.blocks_n * T::kWeightTileBytes;
-    std::uint32_t b = weights + block_n * T::kWeightTileBytes;
+    constexpr int kUnit = 16;               // bytes, in which descriptors count
+    const int r_end = kR > 0 ? kR : params.r, s_end = kS > 0 ? kS : params.s;
+    const int chunks = kChunks > 0 ? kChunks : params.chunks;
+    const int chunk_units = params.row_pixels * kRowBytes / kUnit;
+    const int tap_units = params.dilation_w * kRowBytes / kUnit;
+    const int slot_units = chunks * chunk_units;
+    const int weight_units = params.blocks_n * T::kWeightTileBytes / kUnit;
+    const std::uint64_t rows = ptx::wgmma_descriptor(ring + pixels);
+    std::uint64_t b = ptx::wgmma_descriptor(weights + block_n * T::kWeightTileBytes);
     int slot = head;
     ptx::wgmma_fence();
-    int accumulate = 0;
-    for (int r = 0; r < params.r; ++r) {
-      std::uint32_t a_tap = ring + slot * slot_bytes + pixels;
-      for (int s = 0; s < params.s; ++s) {
-        std::uint32_t a = a_tap;
-        for (int chunk = 0; chunk < params.chunks; ++chunk) {
+#pragma unroll
+    for (int r = 0; r < r_end; ++r) {
+      std::uint64_t tap = rows + slot * slot_units;
+#pragma unroll
+      for (int s = 0; s < s_end; ++s) {
+        std::uint64_t a = tap;
+#pragma unroll
+        for (int chunk = 0; chunk < chunks; ++chunk) {
 #pragma unroll
           for (int step = 0; step < kSteps; ++step) {
-            ptx::Wgmma<typename T::Mma, T::kTileN>::multiply(accumulators, ptx::wgmma_descriptor(a + step * 32),
-                                                             ptx::wgmma_descriptor(b + step * 32), accumulate);
-            accumulate = 1;
+            ptx::Wgmma<typename T::Mma, T::kTileN>::multiply(accumulators, a + step * 2, b + step * 2,
+                                                             r > 0 || s > 0 || chunk > 0 || step > 0);
           }
-          a += chunk_bytes;
-          b += weight_chunk_bytes;
+          a += chunk_units;
+          b += weight_units;
         }
-        a_tap += params.dilation_w * kRowBytes;
+        tap += tap_units;
       }
       slot += params.dilation_h;
       if (slot >= params.ring) slot -= params.ring;
     }
     ptx::wgmma_commit();
+  }
+
+  static __device__ __forceinline__ void run(const Params& params, std::uint32_t weights, std::uint32_t ring, int head,
+                                             int pixels, int block_n, Accumulators& accumulators) {
+    if (params.r == 3 && params.s == 3 && params.chunks == 1) {
+      chain<3, 3, 1>(params, weights, ring, head, pixels, block_n, accumulators);
+    } else {
+      chain<0, 0, 0>(params, weights, ring, head, pixels, block_n, accumulators);
+    }
   }
 };
 

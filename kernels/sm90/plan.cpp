@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "simt/plan.h"
 #include "sm90/tiles.h"
 
 namespace convmin::sm90 {
@@ -44,6 +43,9 @@ bool vectors_fit(const Problem& problem) {
 }  // namespace
 
 const char* plan(const Problem& problem, const Device& device, Plan* plan) {
+#ifdef CONVMIN_WITHOUT_SM90
+  return "this build has no code for sm_90a";
+#endif
   if (device.major != 9) return "needs a Hopper GPU (compute capability 9.0)";
   if (problem.dtype == DType::kFloat64) return "float64 has no tensor-core path";
   if (problem.dtype == DType::kFloat32 && problem.precision == Precision::kIeee) {
@@ -92,10 +94,6 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   return nullptr;
 }
 
-Plan fallback_plan(const Problem& problem, const Plan& plan) {
-  return simt::plan_for_tiles(problem, plan.gather, plan.fallback_blocks);
-}
-
 Workspace workspace(const Problem& problem, const Plan& plan) {
   const Shape shape = shape_of(problem, plan.tile_n);
   Workspace result{};
@@ -104,8 +102,7 @@ Workspace workspace(const Problem& problem, const Plan& plan) {
   result.tiles = result.counters + 16;
   const bool can_fall_back = plan.fallback_blocks > 0;
   const std::int64_t units = problem.n * ceil_divide(problem.ow, kTileM) * problem.oh;
-  result.portable = round_up(result.tiles + (can_fall_back ? 8 * units : 0), 16);
-  result.bytes = result.portable + (can_fall_back ? fallback_plan(problem, plan).workspace_bytes : 0);
+  result.bytes = result.tiles + (can_fall_back ? 8 * units : 0);
   return result;
 }
 

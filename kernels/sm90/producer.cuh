@@ -94,9 +94,16 @@ class Producer {
     const bool inside = row_inside && static_cast<unsigned>(iw) < static_cast<unsigned>(params_.w);
     const Element* source = row + iw * params_.input_stride_w + c * params_.input_stride_c;
     if constexpr (T::kGather == Gather::kPixels) {
+      if (c + kPacked <= params_.c) {
 #pragma unroll
-      for (int j = 0; j < kPacked; ++j) {
-        out.values[j] = inside && c + j < params_.c ? __ldg(source + j * params_.input_stride_c) : Element{};
+        for (int j = 0; j < kPacked; ++j) {
+          out.values[j] = inside ? __ldg(source + j * params_.input_stride_c) : Element{};
+        }
+      } else {
+#pragma unroll
+        for (int j = 0; j < kPacked; ++j) {
+          out.values[j] = inside && c + j < params_.c ? __ldg(source + j * params_.input_stride_c) : Element{};
+        }
       }
     } else {
       // Channels lie next to each other, aligned, and their number is a multiple of the pack: plan() sees to it.
@@ -126,15 +133,13 @@ class Producer {
     *reinterpret_cast<uint4*>(rows + pixel * kRowBytes + ((pack_index ^ (pixel & 7)) * 16)) = out.vector;
   }
 
+  // Whether a pixel's part leaves what float16 holds as well as TF32 does. NaN passes: it stays NaN in float16.
   static __device__ __forceinline__ bool out_of_range(const Pack& pack) {
-    // As unsigned integers, magnitudes order as NaN > inf > finite.
-    unsigned largest = 0;
+    float largest = 0.0f;
 #pragma unroll
-    for (int j = 0; j < kPacked; ++j) largest = max(largest, __float_as_uint(pack.values[j]) & 0x7fffffffu);
-    // Above: rounds to infinity. Below: float16's subnormal step, 2^-24, is coarser than TF32's for every channel.
-    constexpr unsigned kHighest = 0x477fe000u;  // 65504
-    constexpr unsigned kLowest = 0x39000000u;   // 2^-13
-    return largest > kHighest || (largest != 0 && largest < kLowest);
+    for (int j = 0; j < kPacked; ++j) largest = fmaxf(largest, fabsf(pack.values[j]));
+    // Above, values round to infinity. Below, float16's subnormal step of 2^-24 is coarser than TF32's.
+    return largest > 65504.0f || (largest != 0.0f && largest < 0x1p-13f);
   }
 
   const Params& params_;

@@ -9,31 +9,54 @@ from torch.nn import functional as F
 IntOrPair = int | Sequence[int]
 
 
-def as_pair(value: IntOrPair) -> list[int]:
-    """``3`` -> ``[3, 3]``; a sequence as a list, checked by the operator itself."""
-    return [value, value] if isinstance(value, int) else list(value) * (2 if len(value) == 1 else 1)
+def as_pair(op: str, name: str, value: IntOrPair) -> list[int]:
+    """``3`` -> ``[3, 3]``; a sequence as a list, whose length and values the operator itself checks."""
+    values = [value, value] if isinstance(value, int | torch.SymInt) else value
+    if not isinstance(values, Sequence) or not all(isinstance(v, int | torch.SymInt) for v in values):
+        raise TypeError(f"{op}: expected {name} to be an int or a pair of ints, got {value!r}")
+    return list(values) * (2 if len(values) == 1 else 1)
 
 
-def resolve_padding(
-    op: str, input: Tensor, weight: Tensor, padding: str | IntOrPair, stride: IntOrPair, dilation: IntOrPair
-) -> tuple[Tensor, list[int]]:
-    """Turns ``padding`` into two integers, padding the input where 'same' needs one more on the far side."""
+def check_types(op: str, input: Tensor, weight: Tensor, bias: Tensor | None, scale: float, groups: int) -> None:
+    """Names the argument that isn't what it has to be, where the dispatcher would print its schema."""
+    for name, tensor in (("input", input), ("weight", weight), ("bias", bias)):
+        if not isinstance(tensor, Tensor) and (name != "bias" or tensor is not None):
+            raise TypeError(f"{op}: expected {name} to be a Tensor, got {type(tensor).__name__}")
+    if not isinstance(scale, float | int | torch.SymFloat | torch.SymInt):
+        raise TypeError(f"{op}: expected scale to be a number, got {type(scale).__name__}")
+    if not isinstance(groups, int | torch.SymInt):
+        raise TypeError(f"{op}: expected groups to be an int, got {groups!r}")
+
+
+def resolve(
+    op: str,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    scale: float,
+    stride: IntOrPair,
+    padding: str | IntOrPair,
+    dilation: IntOrPair,
+    groups: int,
+) -> tuple[Tensor, Tensor, Tensor | None, float, list[int], list[int], list[int], int]:
+    """The operator's arguments. 'same' pads the input where it needs one more zero on the far side."""
+    check_types(op, input, weight, bias, scale, groups)
+    strides, dilations = as_pair(op, "stride", stride), as_pair(op, "dilation", dilation)
     if not isinstance(padding, str):
-        return input, as_pair(padding)
+        return input, weight, bias, scale, strides, as_pair(op, "padding", padding), dilations, groups
     if padding == "valid":
-        return input, [0, 0]
+        return input, weight, bias, scale, strides, [0, 0], dilations, groups
     if padding != "same":
         raise RuntimeError(f"{op}: expected padding to be 'same', 'valid' or integers, got {padding!r}")
-    if any(step != 1 for step in as_pair(stride)):
+    if any(step != 1 for step in strides):
         raise RuntimeError(f"{op}: expected stride 1 with padding='same', got stride={stride}")
     if weight.dim() != 4:
         raise RuntimeError(f"{op}: expected weight of shape [K, C/groups, R, S], got {list(weight.shape)}")
-    totals = [step * (extent - 1) for step, extent in zip(as_pair(dilation), weight.shape[2:], strict=True)]
-    near = [total // 2 for total in totals]
+    totals = [step * (extent - 1) for step, extent in zip(dilations, weight.shape[2:], strict=True)]
     extra_h, extra_w = (total % 2 for total in totals)
     if extra_h or extra_w:
         input = F.pad(input, (0, extra_w, 0, extra_h))
-    return input, near
+    return input, weight, bias, scale, strides, [total // 2 for total in totals], dilations, groups
 
 
 def conv2d_scale_min(
@@ -77,10 +100,8 @@ def conv2d_scale_min(
         >>> torch.allclose(y, (torch.nn.functional.conv2d(x, w) * 2.0).amin(1, keepdim=True), atol=1e-5)
         True
     """
-    input, pads = resolve_padding("conv2d_scale_min", input, weight, padding, stride, dilation)
-    return torch.ops.convmin.conv2d_scale_min.default(
-        input, weight, bias, scale, as_pair(stride), pads, as_pair(dilation), groups
-    )
+    arguments = resolve("conv2d_scale_min", input, weight, bias, scale, stride, padding, dilation, groups)
+    return torch.ops.convmin.conv2d_scale_min.default(*arguments)
 
 
 def conv2d_scale_min_with_indices(
@@ -109,7 +130,5 @@ def conv2d_scale_min_with_indices(
         >>> conv2d_scale_min_with_indices(x, w)[1].flatten().tolist()
         [1, 1, 1, 1]
     """
-    input, pads = resolve_padding("conv2d_scale_min_with_indices", input, weight, padding, stride, dilation)
-    return torch.ops.convmin.conv2d_scale_min_with_indices.default(
-        input, weight, bias, scale, as_pair(stride), pads, as_pair(dilation), groups
-    )
+    arguments = resolve("conv2d_scale_min_with_indices", input, weight, bias, scale, stride, padding, dilation, groups)
+    return torch.ops.convmin.conv2d_scale_min_with_indices.default(*arguments)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from convmin import _C
-from convmin.functional import IntOrPair, as_pair, resolve_padding
+from convmin.functional import IntOrPair, resolve
 
 
 def build_info() -> _C.BuildInfo:
@@ -66,7 +67,7 @@ class DeviceProperties:
     @classmethod
     def of(cls, device: torch.device) -> DeviceProperties:
         """The properties of an installed GPU."""
-        properties = torch.cuda.get_device_properties(device)
+        properties: Any = torch.cuda.get_device_properties(device)
         return cls(
             properties.major,
             properties.minor,
@@ -142,15 +143,14 @@ def explain(
         >>> print(explain(torch.rand(2, 64, 64, 64), torch.rand(128, 64, 3, 3)).kernel)
         cpu
     """
-    input, pads = resolve_padding("explain", input, weight, padding, stride, dilation)
-    arguments = (bias, scale, as_pair(stride), pads, as_pair(dilation), groups)
+    input, weight, bias, *options = resolve("explain", input, weight, bias, scale, stride, padding, dilation, groups)
     meta = [None if tensor is None else tensor.to("meta") for tensor in (input, weight, bias)]
-    output = torch.ops.convmin.conv2d_scale_min.default(meta[0], meta[1], meta[2], *arguments[1:])
+    output = torch.ops.convmin.conv2d_scale_min.default(*meta, *options)
     if input.dim() == 3:
         input = input.unsqueeze(0)
     if device is None and input.device.type != "cuda":
         return _explain_cpu(input, weight, output)
-    return _explain_cuda(input, weight, output, arguments, with_indices, device)
+    return _explain_cuda(input, weight, bias, output, options, with_indices, device)
 
 
 def _explain_cpu(input: Tensor, weight: Tensor, output: Tensor) -> Explanation:
@@ -171,25 +171,25 @@ def _explain_cpu(input: Tensor, weight: Tensor, output: Tensor) -> Explanation:
 def _explain_cuda(
     input: Tensor,
     weight: Tensor,
+    bias: Tensor | None,
     output: Tensor,
-    arguments: tuple[Tensor | None, float, list[int], list[int], list[int], int],
+    options: list[Any],
     with_indices: bool,
     device: DeviceProperties | None,
 ) -> Explanation:
-    bias, scale, stride, padding, dilation, groups = arguments
-    tf32 = torch.backends.cudnn.conv.fp32_precision == "tf32"
+    scale, stride, padding, dilation, groups = options
     plan = _C.plan(
         {
             "dtype": str(input.dtype).removeprefix("torch."),
-            "precision": "tf32" if tf32 else "ieee",
+            "precision": "tf32" if torch.ops.convmin._allows_tf32() else "ieee",
             "has_bias": bias is not None,
             "with_indices": with_indices,
             "input": tuple(input.shape),  # type: ignore[typeddict-item]
             "weight": tuple(weight.shape),  # type: ignore[typeddict-item]
             "output": tuple(output.shape[-2:]),  # type: ignore[typeddict-item]
-            "stride": tuple(stride),  # type: ignore[typeddict-item]
-            "padding": tuple(padding),  # type: ignore[typeddict-item]
-            "dilation": tuple(dilation),  # type: ignore[typeddict-item]
+            "stride": tuple(stride),
+            "padding": tuple(padding),
+            "dilation": tuple(dilation),
             "groups": groups,
             "input_strides": input.stride(),  # type: ignore[typeddict-item]
             "weight_strides": weight.stride(),  # type: ignore[typeddict-item]
@@ -218,5 +218,5 @@ def _explain_cuda(
 
 def _alignment(tensor: Tensor) -> int:
     """Bytes, at most 16, that the tensor's address is a multiple of; a meta tensor's would be its storage offset's."""
-    address = tensor.storage_offset() * tensor.itemsize if tensor.is_meta else tensor.data_ptr()
+    address: int = tensor.storage_offset() * tensor.itemsize if tensor.is_meta else tensor.data_ptr()  # type: ignore[assignment]
     return min(16, address & -address) or 16

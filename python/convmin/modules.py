@@ -59,7 +59,7 @@ class ConvScaleMin2d(nn.Conv2d):
             dilation,
             groups,
             bias,
-            padding_mode,
+            padding_mode,  # type: ignore[arg-type]
             device=device,
             dtype=dtype,
         )

@@ -42,7 +42,8 @@ def conv2d_scale_min_with_indices(
     """:func:`conv2d_scale_min` and, as int64, the lowest channel that attains it (the first NaN where there is one).
 
     Example:
-        >>> conv2d_scale_min_with_indices(torch.ones(1, 1, 1, 1), torch.tensor([2.0, 1.0, 1.0]).view(3, 1, 1, 1))[1].item()
+        >>> weight = torch.tensor([2.0, 1.0, 1.0]).view(3, 1, 1, 1)
+        >>> conv2d_scale_min_with_indices(torch.ones(1, 1, 1, 1), weight)[1].item()
         1
     """
     product = F.conv2d(input, weight, bias, stride, padding, dilation, groups) * scale  # type: ignore[arg-type]

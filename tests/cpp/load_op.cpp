@@ -38,8 +38,14 @@ int main() {
   print("values", values);
   print("indices", indices);
 
-  std::vector<c10::IValue> stack{input, weight, bias, 2.0, std::vector<std::int64_t>{1, 1},
-                                 std::vector<std::int64_t>{0, 0}, std::vector<std::int64_t>{1, 1}, 1};
+  std::vector<c10::IValue> stack{input,
+                                 weight,
+                                 bias,
+                                 2.0,
+                                 std::vector<std::int64_t>{1, 1},
+                                 std::vector<std::int64_t>{0, 0},
+                                 std::vector<std::int64_t>{1, 1},
+                                 1};
   c10::Dispatcher::singleton().findSchemaOrThrow("convmin::conv2d_scale_min", "").callBoxed(&stack);
   print("boxed", stack.at(0).toTensor());
 
