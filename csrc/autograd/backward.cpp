@@ -1,14 +1,40 @@
 // Gradients from the saved index. Only a pixel's winning channel has one; this composite spreads it over a dense
 // tensor, a few images at a time, and leaves the rest to ATen's convolution backward, on any device.
+#include <ATen/Context.h>
 #include <ATen/Functions.h>
 #include <torch/library.h>
 
 #include <algorithm>
+#include <mutex>
 
 namespace convmin {
 namespace {
 
 constexpr std::int64_t kDenseBytes = std::int64_t{256} << 20;  // bound on the dense gradient of one batch of images
+
+// Gradients repeat to the bit, so cuDNN's atomics are out while one is computed. The switch is the process's: the first
+// scope sets it, the last one puts it back.
+class DeterministicConvolution {
+ public:
+  DeterministicConvolution() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (depth_++ == 0) {
+      before_ = at::globalContext().deterministicCuDNN();
+      at::globalContext().setDeterministicCuDNN(true);
+    }
+  }
+  ~DeterministicConvolution() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (--depth_ == 0) at::globalContext().setDeterministicCuDNN(before_);
+  }
+  DeterministicConvolution(const DeterministicConvolution&) = delete;
+  DeterministicConvolution& operator=(const DeterministicConvolution&) = delete;
+
+ private:
+  static inline std::mutex mutex_;
+  static inline int depth_ = 0;
+  static inline bool before_ = false;
+};
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& grad_output_, const at::Tensor& input_,
                                                         const at::Tensor& weight, const at::Tensor& indices_,
@@ -20,6 +46,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& grad_o
               indices_.sizes(), ", got ", grad_output_.sizes());
   TORCH_CHECK(input_.dim() == grad_output_.dim(), op, ": expected input of ", grad_output_.dim(),
               " dimensions like grad_output, got ", input_.sizes());
+  const DeterministicConvolution deterministic;
   const bool batched = input_.dim() == 4;
   const auto batch = [batched](const at::Tensor& t) { return batched ? t : t.unsqueeze(0); };
   const at::Tensor grad_output = batch(grad_output_), input = batch(input_), indices = batch(indices_);
