@@ -64,6 +64,7 @@ __device__ __forceinline__ void consume(const Params& params, SharedStorage<T>& 
         // Turns: one warpgroup's epilogue runs under the other's multiplication.
         ptx::named_barrier_wait(kFirstTurnBarrier + warpgroup, 128 * kConsumers);
         Mainloop<T>::run(params, weights, ring, head.slot, first_pixel * kRowBytes, block_n, accumulators);
+        ptx::wgmma_wait<1>();
         ptx::named_barrier_arrive(kFirstTurnBarrier + 1 - warpgroup, 128 * kConsumers);
         ptx::wgmma_wait<0>();
         ptx::wgmma_hold(accumulators);

@@ -50,8 +50,9 @@ struct Mainloop {
       }
       slot += params.dilation_h;
       if (slot >= params.ring) slot -= params.ring;
+      // Two groups: when the first is done, the turn passes with a row of taps still in the tensor cores' queue.
+      if (r >= r_end - 2) ptx::wgmma_commit();
     }
-    ptx::wgmma_commit();
   }
 
   static __device__ __forceinline__ void run(const Params& params, std::uint32_t weights, std::uint32_t ring, int head,
