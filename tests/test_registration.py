@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import convmin
@@ -143,6 +144,18 @@ def test_export(device: str) -> None:
     assert "convmin.conv2d_scale_min" in str(program.graph)
     x = torch.rand(5, 3, 21, 16, device=device)
     torch.testing.assert_close(program.module()(x), layer(x))
+
+
+def test_ahead_of_time_inductor(tmp_path: Path) -> None:
+    """A package for serving without Python: the operator is called by its schema. On the CPU, as the generated code's
+    call is the same on CUDA, where building it takes a CUDA Toolkit."""
+    layer = convmin.ConvScaleMin2d(3, 8, 3, 2.0, padding=1).eval()
+    x = torch.rand(2, 3, 16, 16)
+    with torch.no_grad():
+        program = torch.export.export(layer, (x,))
+        package = torch._inductor.aoti_compile_and_package(program, package_path=str(tmp_path / "layer.pt2"))
+        compiled = torch._inductor.aoti_load_package(package)
+        torch.testing.assert_close(compiled(x), layer(x))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
