@@ -42,8 +42,8 @@ HOSTILE_FILLS = (
     "mixed_filters",  # each filter has its own magnitude
     "huge_channel",  # one input channel far above the others
     "silenced_channel",  # the same, and every weight on it is zero: nothing of it may show
-    "silenced_ordinary",  # the same, the silent channel of ordinary size and the others small
-    "balanced_channels",  # channels of all magnitudes, and weights that bring their products to one
+    "silenced_ordinary",  # every fourth channel silent and of ordinary size, the others small
+    "balanced_channels",  # channels of all magnitudes below 65504, and weights that bring their products to one
     "overflow16",  # around and above float16's largest number, in the input and in the weight
     "underflow16",  # float16's subnormals and below
     "subnormal",  # the dtype's own subnormals
@@ -182,13 +182,13 @@ def _fill(
         channel = huge_channel(1e4 if half else 1e30)
         weight[:, channel % max(weight.shape[1], 1)] = 0
     elif fill == "silenced_ordinary":
-        channel = huge_channel(1.0)
-        x = x * (1e-3 if half else 1e-6)
-        x[:, channel : channel + 1] *= 1e3 if half else 1e6
-        weight[:, channel % max(weight.shape[1], 1)] = 0
-        bias = bias * (1e-3 if half else 1e-6)
+        small = 1e-3 if half else 1e-6
+        silent = torch.arange(weight.shape[1]) % 4 == 0
+        weight[:, silent] = 0
+        x = x * torch.where(silent.repeat(c // max(len(silent), 1)), 1.0, small).view(1, c, 1, 1)
+        bias = bias * small
     elif fill == "balanced_channels":
-        powers = 2.0 ** torch.randint(-4 if half else -25, 5 if half else 26, (weight.shape[1],), generator=generator)
+        powers = 2.0 ** torch.randint(-4 if half else -17, 5 if half else 14, (weight.shape[1],), generator=generator)
         x = x * powers.repeat(c // max(len(powers), 1)).view(1, c, 1, 1)
         weight = weight / powers.view(1, -1, 1, 1)
     elif fill == "overflow16":
