@@ -86,6 +86,16 @@ __device__ __forceinline__ void consume(const Params& params, SharedStorage<T>& 
   });
 }
 
+// Whether the weight is one that float16 can't stand in for TF32 with; the answer is the same in all blocks.
+template <typename T>
+__device__ __forceinline__ bool leaves_everything(const Params& params) {
+  bool leaves = *params.fallback.everything != 0;
+  for (int c = static_cast<int>(threadIdx.x); c < params.c; c += kThreads) {
+    leaves |= __uint_as_float(params.channel_peak[c]) < kFaintestPeak;
+  }
+  return __syncthreads_or(leaves) != 0;
+}
+
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 1) conv_scale_min_sm90(const __grid_constant__ Params params) {
   extern __shared__ __align__(16) std::uint8_t dynamic[];
@@ -95,6 +105,12 @@ __global__ void __launch_bounds__(kThreads, 1) conv_scale_min_sm90(const __grid_
   auto* weights = reinterpret_cast<std::uint8_t*>((begin + kSwizzleBytes - 1) / kSwizzleBytes * kSwizzleBytes);
   std::uint8_t* ring = weights + params.r * params.s * params.chunks * params.blocks_n * T::kWeightTileBytes;
 
+  if constexpr (T::kChecksRange) {
+    if (leaves_everything<T>(params)) {
+      if (blockIdx.x == 0 && threadIdx.x == 0) *params.fallback.everything = 1;
+      return;
+    }
+  }
   load_weights<T>(params, shared, weights);
   if (threadIdx.x == 0) {
     for (int i = 0; i < params.ring; ++i) {

@@ -48,6 +48,7 @@ Params make_params(const Problem& problem, const Plan& plan, const Arguments& ar
   params.weight_stride_s = problem.weight_strides[3];
   params.packed_weight = base;
   params.channel_factor = reinterpret_cast<float*>(base + parts.factors);
+  params.channel_peak = reinterpret_cast<unsigned*>(base + parts.peaks);
   params.fallback = fallback(problem, plan, arguments);
   return params;
 }
@@ -67,7 +68,9 @@ int launch_kernel(const Problem& problem, const Params& params, const Plan& plan
 
 int launch(const Problem& problem, const Plan& plan, const Arguments& arguments, cudaStream_t stream) {
   const Params params = make_params(problem, plan, arguments);
-  const cudaError_t error = cudaMemsetAsync(params.fallback.everything, 0, 2 * sizeof(int), stream);
+  const Workspace parts = workspace(problem, plan);
+  const cudaError_t error =
+      cudaMemsetAsync(params.fallback.everything, 0, static_cast<std::size_t>(parts.tiles - parts.counters), stream);
   return error != cudaSuccess ? error : launch_kernel(problem, params, plan, stream);
 }
 

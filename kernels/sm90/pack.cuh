@@ -9,6 +9,10 @@ namespace convmin::sm90 {
 
 inline constexpr int kPackThreads = 128;
 
+// Scaled filters peak in [2^14, 2^15). An input channel whose weights stay below this in all of them hides from the
+// range check on its pixels: beside such a channel, the others may be as small as they like.
+inline constexpr float kFaintestPeak = 0x1p12f;
+
 // One block per output channel, padding included.
 template <typename T>
 __global__ void __launch_bounds__(kPackThreads) conv_scale_min_sm90_pack(const __grid_constant__ Params params) {
@@ -42,6 +46,16 @@ __global__ void __launch_bounds__(kPackThreads) conv_scale_min_sm90_pack(const _
       } else {
         up = __uint_as_float(static_cast<unsigned>(127 + 14 - exponent) << 23);
       }
+    }
+  }
+  if constexpr (T::kChecksRange) {
+    // How large the weights of an input channel get in any filter, as unsigned integers, which order as the floats do.
+    for (int c = thread; real && c < params.c; c += kPackThreads) {
+      unsigned peak = 0;
+      for (int tap = 0; tap < taps; ++tap) {
+        peak = max(peak, __float_as_uint(fabsf(read(tap * params.chunks * kChunk + c) * up)));
+      }
+      atomicMax(&params.channel_peak[c], peak);
     }
   }
   if (thread == 0 && real) params.channel_factor[k] = 1.0f / up;

@@ -31,8 +31,9 @@ struct Params {
   // Workspace.
   const void* weight;
   std::int64_t weight_stride_k, weight_stride_c, weight_stride_r, weight_stride_s;
-  void* packed_weight;    // the shared-memory image of the weight
-  float* channel_factor;  // [k] power of two that undoes the packed weight's scaling
+  void* packed_weight;     // the shared-memory image of the weight
+  float* channel_factor;   // [k] power of two that undoes the packed weight's scaling
+  unsigned* channel_peak;  // [c] largest scaled weight of an input channel, as the bits of a float; float32 only
   Fallback fallback;
 };
 

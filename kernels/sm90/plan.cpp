@@ -99,8 +99,9 @@ Workspace workspace(const Problem& problem, const Plan& plan) {
   Workspace result{};
   result.factors = shape.weight_bytes;
   result.counters = result.factors + 4 * round_up(problem.k, 4);
-  result.tiles = result.counters + 16;
+  result.peaks = result.counters + 16;
   const bool can_fall_back = plan.fallback_blocks > 0;
+  result.tiles = result.peaks + (can_fall_back ? 4 * round_up(problem.c, 4) : 0);
   const std::int64_t units = problem.n * ceil_divide(problem.ow, kTileM) * problem.oh;
   result.bytes = result.tiles + (can_fall_back ? 8 * units : 0);
   return result;

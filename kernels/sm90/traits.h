@@ -27,8 +27,13 @@ struct Traits {
   static constexpr bool kWithIndices = kWithIndices_;
   static constexpr bool kChecksRange = sizeof(Element) == 4;
   static constexpr int kWeightTileBytes = kTileN * kRowBytes;
-  static constexpr int kProducerRegisters = 128, kConsumerRegisters = 184;
-  static_assert(kProducerRegisters + kConsumers * kConsumerRegisters <= 65536 / 128, "the register file");
+  // A block starts with 168 registers a thread; what the producer gives is all that the consumers can take. Checking
+  // the range of float32 costs the producer some.
+  static constexpr int kStartRegisters = 168;
+  static constexpr int kProducerRegisters = kChecksRange ? 152 : 128;
+  static constexpr int kConsumerRegisters = kChecksRange ? 176 : 184;
+  static_assert(kProducerRegisters + kConsumers * kConsumerRegisters <= (1 + kConsumers) * kStartRegisters,
+                "or the consumers wait for ever");
   static_assert(kChunk * sizeof(Mma) == kRowBytes, "a chunk of a pixel is one swizzled row");
 };
 
