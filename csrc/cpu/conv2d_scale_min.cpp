@@ -27,7 +27,7 @@ at::Tensor convolve_slab(const at::Tensor& input, const at::Tensor& weight, cons
                          const Convolution<std::int64_t>& convolution, const Geometry<std::int64_t>& geometry,
                          const SlabPlan& slabs, std::int64_t first, std::int64_t last, std::int64_t begin,
                          std::int64_t end) {
-  at::Tensor slab = input.slice(0, first, last);
+  at::Tensor slab = last - first == geometry.n ? input : input.slice(0, first, last);
   std::array<std::int64_t, 2> padding = {convolution.padding[0], convolution.padding[1]};
   std::array<std::int64_t, 4> explicit_padding{};  // left, right, top, bottom
   const std::int64_t window_h = convolution.dilation[0] * (geometry.r - 1) + 1;
@@ -77,8 +77,8 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& input_, const at::T
   const auto geometry = check_arguments<std::int64_t>(input_, weight_, bias_, convolution);
   const at::Tensor input = geometry.batched ? input_ : input_.unsqueeze(0);
   const at::ScalarType type = compute_type(input.scalar_type());
-  const SlabPlan slabs = plan_slabs(geometry.n, geometry.c, geometry.k, geometry.oh, geometry.ow,
-                                    static_cast<std::int64_t>(at::elementSize(type)),
+  const SlabPlan slabs = plan_slabs(geometry.n, geometry.c, geometry.k, geometry.r * geometry.s, geometry.oh,
+                                    geometry.ow, convolution.groups, static_cast<std::int64_t>(at::elementSize(type)),
                                     input.suggest_memory_format() == at::MemoryFormat::ChannelsLast);
   const at::Tensor weight = as_layout(weight_, type, slabs.channels_last);
   const auto bias = bias_.has_value() ? std::optional<at::Tensor>(bias_->to(type)) : std::nullopt;
@@ -92,7 +92,10 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& input_, const at::T
     for (std::int64_t begin = 0; begin < geometry.oh; begin += slabs.rows) {
       const std::int64_t end = std::min(geometry.oh, begin + slabs.rows);
       const at::Tensor conv = convolve_slab(input, weight, bias, convolution, geometry, slabs, first, last, begin, end);
-      const auto part = [&](const at::Tensor& whole) { return whole.slice(0, first, last).slice(2, begin, end); };
+      const bool all = last - first == geometry.n && end - begin == geometry.oh;
+      const auto part = [&](const at::Tensor& whole) {
+        return all ? whole : whole.slice(0, first, last).slice(2, begin, end);
+      };
       const at::Tensor slab_values = slab_target(part(values), type);
       const at::Tensor slab_indices = with_indices ? slab_target(part(indices), at::kInt) : at::Tensor();
       std::int32_t* index_data = with_indices ? slab_indices.mutable_data_ptr<std::int32_t>() : nullptr;

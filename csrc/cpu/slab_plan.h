@@ -12,9 +12,9 @@ struct SlabPlan {
   bool channels_last;  // layout of the slab's convolution
 };
 
-// `element_size` in bytes, of the type that the convolution computes in.
-inline SlabPlan plan_slabs(std::int64_t n, std::int64_t c, std::int64_t k, std::int64_t oh, std::int64_t ow,
-                           std::int64_t element_size, bool input_channels_last) {
+// `taps` of the kernel, r * s; `element_size` in bytes, of the type that the convolution computes in.
+inline SlabPlan plan_slabs(std::int64_t n, std::int64_t c, std::int64_t k, std::int64_t taps, std::int64_t oh,
+                           std::int64_t ow, std::int64_t groups, std::int64_t element_size, bool input_channels_last) {
   // Large enough to hide what each convolution call costs beyond its arithmetic (about 30 us, and the reordering of the
   // weights, which only a slab's pixels amortize), small enough that scale and minimum find its output in cache.
   constexpr std::int64_t kSlabBytes = std::int64_t{4} << 20;
@@ -31,11 +31,12 @@ inline SlabPlan plan_slabs(std::int64_t n, std::int64_t c, std::int64_t k, std::
     const std::int64_t slabs = (image + pixels - 1) / pixels;
     plan.rows = (oh + slabs - 1) / slabs;
   }
-  // A slab's input is copied anyway, and the convolution is faster in channels_last. With a handful of channels the
-  // strided copy costs more than that gains; with few pixels the reordering of the weight does.
-  constexpr std::int64_t kMinChannels = 16, kMinPixelsToReorder = 1024;
-  plan.channels_last =
-      input_channels_last || (element_size == 4 && c >= kMinChannels && n * image >= kMinPixelsToReorder);
+  // A slab's input is copied anyway, and large convolutions are faster in channels_last. Others are not: with few
+  // channels the strided copy costs more than that gains, with few pixels the reordering of the weight does, grouped
+  // ones are slower outright, and 1x1 ones sum in an order that errs several times as much as the input's own layout.
+  constexpr std::int64_t kMinInputs = 16, kMinOutputs = 128, kMinPixelsToReorder = 1024;
+  const bool pays = groups == 1 && c >= kMinInputs && k >= kMinOutputs && taps > 1 && n * image >= kMinPixelsToReorder;
+  plan.channels_last = input_channels_last || (element_size == 4 && pays);
   return plan;
 }
 

@@ -158,7 +158,8 @@ def _explain_cpu(input: Tensor, weight: Tensor, output: Tensor) -> Explanation:
     channels_last = input.is_contiguous(memory_format=torch.channels_last) and not input.is_contiguous()
     n, c, k = input.shape[0], input.shape[1], weight.shape[0]
     oh, ow = output.shape[-2:]
-    images, rows, last = _C.plan_slabs(n, c, k, oh, ow, compute.itemsize, channels_last)
+    taps, groups = weight.shape[2] * weight.shape[3], c // weight.shape[1]
+    images, rows, last = _C.plan_slabs(n, c, k, taps, oh, ow, groups, compute.itemsize, channels_last)
     return Explanation(
         kernel="cpu",
         precision="ieee" if input.dtype == torch.float32 else str(compute).removeprefix("torch."),
