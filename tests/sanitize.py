@@ -104,7 +104,9 @@ def main() -> int:
     device = convmin.DeviceProperties.of(torch.device("cuda")) if there else DEVICES["H200"]
     chosen = choose(device.as_dict(), convmin.build_info()["kernels"])
     start, failures = time.perf_counter(), 0
-    for variant, cases in sorted(chosen.items()):
+    for done, (variant, cases) in enumerate(sorted(chosen.items())):
+        if done % 20 == 0 and not arguments.list:  # a sanitizer makes this slow: say where it is
+            print(f"{done} of {len(chosen)} variants, {time.perf_counter() - start:.0f} s", flush=True)
         for case in cases:
             if arguments.list:
                 print(*variant, case[1], case[0])
