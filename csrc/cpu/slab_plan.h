@@ -22,7 +22,7 @@ inline SlabPlan plan_slabs(std::int64_t n, std::int64_t c, std::int64_t k, std::
   const std::int64_t pixels = std::max(kMinPixels, kSlabBytes / (k * element_size));
   SlabPlan plan{};
   const std::int64_t image = oh * ow;
-  if (image <= pixels) {
+  if (image <= 2 * pixels) {  // cutting an image in two costs a copy of its input and saves little
     plan.images = std::clamp<std::int64_t>(pixels / image, 1, std::max<std::int64_t>(n, 1));
     plan.rows = oh;
   } else {

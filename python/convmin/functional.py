@@ -1,6 +1,7 @@
 """The operator as functions."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,22 +10,27 @@ from torch.nn import functional as F
 IntOrPair = int | Sequence[int]
 
 
-def as_pair(op: str, name: str, value: IntOrPair) -> list[int]:
+def as_pair(op: str, name: str, value: Any) -> list[int]:
     """``3`` -> ``[3, 3]``; a sequence as a list, whose length and values the operator itself checks."""
-    values = [value, value] if isinstance(value, int | torch.SymInt) else value
+    if isinstance(value, int):
+        return [value, value]
+    if type(value) is tuple and len(value) == 2 and type(value[0]) is int and type(value[1]) is int:
+        return [value[0], value[1]]  # a module's: no time for the general case
+    values = [value, value] if isinstance(value, torch.SymInt) else value
     if not isinstance(values, Sequence) or not all(isinstance(v, int | torch.SymInt) for v in values):
         raise TypeError(f"{op}: expected {name} to be an int or a pair of ints, got {value!r}")
     return list(values) * (2 if len(values) == 1 else 1)
 
 
-def check_types(op: str, input: Tensor, weight: Tensor, bias: Tensor | None, scale: float, groups: int) -> None:
+def check_types(op: str, input: object, weight: object, bias: object, scale: object, groups: object) -> None:
     """Names the argument that isn't what it has to be, where the dispatcher would print its schema."""
-    for name, tensor in (("input", input), ("weight", weight), ("bias", bias)):
-        if not isinstance(tensor, Tensor) and (name != "bias" or tensor is not None):
-            raise TypeError(f"{op}: expected {name} to be a Tensor, got {type(tensor).__name__}")
-    if not isinstance(scale, float | int | torch.SymFloat | torch.SymInt):
+    if not (isinstance(input, Tensor) and isinstance(weight, Tensor) and (bias is None or isinstance(bias, Tensor))):
+        wrong = "input" if not isinstance(input, Tensor) else "weight" if not isinstance(weight, Tensor) else "bias"
+        got = {"input": input, "weight": weight, "bias": bias}[wrong]
+        raise TypeError(f"{op}: expected {wrong} to be a Tensor, got {type(got).__name__}")
+    if not isinstance(scale, (float, int, torch.SymFloat, torch.SymInt)):  # a union is slower
         raise TypeError(f"{op}: expected scale to be a number, got {type(scale).__name__}")
-    if not isinstance(groups, int | torch.SymInt):
+    if not isinstance(groups, (int, torch.SymInt)):
         raise TypeError(f"{op}: expected groups to be an int, got {groups!r}")
 
 
