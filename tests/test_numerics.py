@@ -163,13 +163,13 @@ TALL = [
     Problem(n=n, c=c, h=h, w=w, k=k, dtype=dtype, storage=storage, weight_storage=storage, **geometry)
     for n, c, h, w, k, dtype, storage, geometry in (
         (1, 2, 90, 70, 600, torch.float32, "contiguous", {"padding": (1, 1)}),
-        (2, 3, 90, 70, 400, torch.float32, "channels_last", {"padding": (2, 0), "stride": (1, 2), "r": 5}),
-        (1, 2, 131, 90, 520, torch.float32, "transposed", {"stride": (2, 2), "padding": (1, 2), "s": 4}),
-        (1, 16, 90, 61, 256, torch.float32, "contiguous", {"r": 1, "s": 1, "padding": (9, 3)}),
+        (2, 3, 190, 70, 400, torch.float32, "channels_last", {"padding": (2, 0), "stride": (1, 2), "r": 5}),
+        (1, 2, 211, 90, 520, torch.float32, "transposed", {"stride": (2, 2), "padding": (1, 2), "s": 4}),
+        (1, 16, 120, 61, 256, torch.float32, "contiguous", {"r": 1, "s": 1, "padding": (9, 3)}),
         (1, 2, 90, 70, 600, torch.bfloat16, "contiguous", {"padding": (4, 4), "dilation": (4, 3)}),
         (1, 4, 95, 70, 512, torch.float16, "channels_last", {"groups": 2, "padding": (0, 1)}),
         (1, 2, 80, 70, 300, torch.float64, "contiguous", {"padding": (3, 3), "dilation": (1, 3), "r": 4}),
-        (None, 1, 2500, 2, 600, torch.float32, "contiguous", {"r": 7, "s": 2, "padding": (3, 0)}),
+        (None, 1, 5000, 2, 600, torch.float32, "contiguous", {"r": 7, "s": 2, "padding": (3, 0)}),
     )
 ]
 
