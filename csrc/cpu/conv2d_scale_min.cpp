@@ -1,7 +1,6 @@
 // CPU: ATen's convolution on slabs of output rows that fit in cache, scale and minimum fused over each slab.
 #include <ATen/Functions.h>
 #include <ATen/Parallel.h>
-#include <torch/library.h>
 
 #include <algorithm>
 #include <array>
@@ -9,6 +8,7 @@
 #include "checks.h"
 #include "cpu/channel_min.h"
 #include "cpu/slab_plan.h"
+#include "forward.h"
 
 namespace convmin {
 namespace {
@@ -115,23 +115,7 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& input_, const at::T
   return {values, indices};
 }
 
-at::Tensor values_cpu(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-                      double scale, at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
-                      std::int64_t groups) {
-  return std::get<0>(forward(input, weight, bias, scale, {stride, padding, dilation, groups}, false));
-}
-
-std::tuple<at::Tensor, at::Tensor> with_indices_cpu(const at::Tensor& input, const at::Tensor& weight,
-                                                    const std::optional<at::Tensor>& bias, double scale,
-                                                    at::IntArrayRef stride, at::IntArrayRef padding,
-                                                    at::IntArrayRef dilation, std::int64_t groups) {
-  return forward(input, weight, bias, scale, {stride, padding, dilation, groups}, true);
-}
-
 }  // namespace
 }  // namespace convmin
 
-TORCH_LIBRARY_IMPL(convmin, CPU, m) {
-  m.impl("conv2d_scale_min", &convmin::values_cpu);
-  m.impl("conv2d_scale_min_with_indices", &convmin::with_indices_cpu);
-}
+TORCH_LIBRARY_IMPL(convmin, CPU, m) { convmin::Forward<&convmin::forward>::register_in(m); }

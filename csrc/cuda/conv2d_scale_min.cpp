@@ -3,12 +3,12 @@
 #include <ATen/ops/empty.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
-#include <torch/library.h>
 
 #include <algorithm>
 
 #include "checks.h"
 #include "force_kernel.h"
+#include "forward.h"
 
 namespace convmin {
 namespace {
@@ -84,23 +84,7 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& input, const at::Te
   return {values, indices};
 }
 
-at::Tensor values_cuda(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-                       double scale, at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
-                       std::int64_t groups) {
-  return std::get<0>(forward(input, weight, bias, scale, {stride, padding, dilation, groups}, false));
-}
-
-std::tuple<at::Tensor, at::Tensor> with_indices_cuda(const at::Tensor& input, const at::Tensor& weight,
-                                                     const std::optional<at::Tensor>& bias, double scale,
-                                                     at::IntArrayRef stride, at::IntArrayRef padding,
-                                                     at::IntArrayRef dilation, std::int64_t groups) {
-  return forward(input, weight, bias, scale, {stride, padding, dilation, groups}, true);
-}
-
 }  // namespace
 }  // namespace convmin
 
-TORCH_LIBRARY_IMPL(convmin, CUDA, m) {
-  m.impl("conv2d_scale_min", &convmin::values_cuda);
-  m.impl("conv2d_scale_min_with_indices", &convmin::with_indices_cuda);
-}
+TORCH_LIBRARY_IMPL(convmin, CUDA, m) { convmin::Forward<&convmin::forward>::register_in(m); }

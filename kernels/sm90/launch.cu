@@ -31,13 +31,14 @@ Params make_params(const Problem& problem, const Plan& plan, const Arguments& ar
   params.dilation_h = static_cast<int>(problem.dilation_h);
   params.dilation_w = static_cast<int>(problem.dilation_w);
 
-  params.strips = (params.ow + kTileM - 1) / kTileM;
+  const Shape shape = shape_of(problem, plan.tile_n);
+  params.strips = static_cast<int>(shape.strips);
   params.units = problem.n * params.strips * params.oh;
-  params.chunks = (params.c + kChunk - 1) / kChunk;
-  params.blocks_n = (params.k + plan.tile_n - 1) / plan.tile_n;
+  params.chunks = static_cast<int>(shape.chunks);
+  params.blocks_n = static_cast<int>(shape.blocks_n);
   params.ring = plan.stages;
-  params.row_pixels = (kTileM + (params.s - 1) * params.dilation_w + 7) / 8 * 8;
-  params.window = (params.r - 1) * params.dilation_h + 1;
+  params.row_pixels = static_cast<int>(shape.row_pixels);
+  params.window = static_cast<int>(shape.window);
 
   const Workspace parts = workspace(problem, plan);
   auto* base = static_cast<char*>(arguments.workspace);

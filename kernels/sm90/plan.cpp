@@ -15,22 +15,6 @@ constexpr double kMinUtilization = 0.1;
 constexpr std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_divide(a, b) * b; }
 
-struct Shape {
-  std::int64_t chunks, blocks_n, window, row_pixels, weight_bytes, slot_bytes;
-};
-
-Shape shape_of(const Problem& problem, int tile_n) {
-  Shape shape{};
-  shape.chunks = ceil_divide(problem.c, kChunk);
-  shape.blocks_n = ceil_divide(problem.k, tile_n);
-  shape.window = (problem.r - 1) * problem.dilation_h + 1;
-  // Whole groups of 8 pixels keep every slot aligned to the swizzle.
-  shape.row_pixels = round_up(kTileM + (problem.s - 1) * problem.dilation_w, 8);
-  shape.weight_bytes = problem.r * problem.s * shape.chunks * shape.blocks_n * tile_n * kRowBytes;
-  shape.slot_bytes = shape.chunks * shape.row_pixels * kRowBytes;
-  return shape;
-}
-
 bool vectors_fit(const Problem& problem) {
   const std::int64_t element = problem.dtype == DType::kFloat32 ? 4 : 2;
   const std::int64_t* strides = problem.input_strides;
@@ -41,6 +25,19 @@ bool vectors_fit(const Problem& problem) {
 }
 
 }  // namespace
+
+Shape shape_of(const Problem& problem, int tile_n) {
+  Shape shape{};
+  shape.chunks = ceil_divide(problem.c, kChunk);
+  shape.blocks_n = ceil_divide(problem.k, tile_n);
+  shape.strips = ceil_divide(problem.ow, kTileM);
+  shape.window = (problem.r - 1) * problem.dilation_h + 1;
+  // Whole groups of 8 pixels keep every slot aligned to the swizzle.
+  shape.row_pixels = round_up(kTileM + (problem.s - 1) * problem.dilation_w, 8);
+  shape.weight_bytes = problem.r * problem.s * shape.chunks * shape.blocks_n * tile_n * kRowBytes;
+  shape.slot_bytes = shape.chunks * shape.row_pixels * kRowBytes;
+  return shape;
+}
 
 const char* plan(const Problem& problem, const Device& device, Plan* plan) {
 #ifdef CONVMIN_WITHOUT_SM90
@@ -67,10 +64,9 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   const int tile_n = problem.k <= 64 ? 64 : 128;
   const Shape shape = shape_of(problem, tile_n);
   if (shape.blocks_n * tile_n > kMaxOutputs) return "more than 512 output channels";
-  const std::int64_t strips = ceil_divide(problem.ow, kTileM);
   const double utilization = static_cast<double>(problem.c) / static_cast<double>(shape.chunks * kChunk) *
                              static_cast<double>(problem.k) / static_cast<double>(shape.blocks_n * tile_n) *
-                             static_cast<double>(problem.ow) / static_cast<double>(strips * kTileM);
+                             static_cast<double>(problem.ow) / static_cast<double>(shape.strips * kTileM);
   if (utilization < kMinUtilization) return "too few channels or columns: most of its tile would be padding";
   const std::int64_t fixed = kStorageBytes + kSwizzleBytes + shape.weight_bytes;
   const std::int64_t ring =
@@ -85,7 +81,7 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   plan->tile_n = tile_n;
   plan->tile_k = 16;
   plan->splits = 1;
-  plan->blocks = std::min<std::int64_t>(device.sm_count, problem.n * strips * problem.oh);
+  plan->blocks = std::min<std::int64_t>(device.sm_count, problem.n * shape.strips * problem.oh);
   plan->threads = kThreads;
   plan->shared_memory = static_cast<int>(fixed + ring * shape.slot_bytes);
   plan->fallback_blocks = problem.dtype == DType::kFloat32 ? 2 * device.sm_count : 0;
@@ -102,7 +98,7 @@ Workspace workspace(const Problem& problem, const Plan& plan) {
   result.peaks = result.counters + 16;
   const bool can_fall_back = plan.fallback_blocks > 0;
   result.tiles = result.peaks + (can_fall_back ? 4 * round_up(problem.c, 4) : 0);
-  const std::int64_t units = problem.n * ceil_divide(problem.ow, kTileM) * problem.oh;
+  const std::int64_t units = problem.n * shape.strips * problem.oh;
   result.bytes = result.tiles + (can_fall_back ? 8 * units : 0);
   return result;
 }

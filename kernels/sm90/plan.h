@@ -7,6 +7,15 @@ namespace convmin::sm90 {
 // Fills `plan` and returns null, or returns why the Hopper kernel can't take the problem.
 const char* plan(const Problem& problem, const Device& device, Plan* plan);
 
+// What a problem comes to in the kernel's units, for a tile of that many output channels.
+struct Shape {
+  std::int64_t strips;                    // of kTileM columns
+  std::int64_t chunks, blocks_n;          // of kChunk input channels, of tile_n output channels
+  std::int64_t window, row_pixels;        // input rows under an output row, pixels of one in shared memory
+  std::int64_t weight_bytes, slot_bytes;  // shared memory of the weight, of an input row
+};
+Shape shape_of(const Problem& problem, int tile_n);
+
 // What this kernel's part of Plan::workspace_bytes is divided into, from 0: the packed weight, its factors, what is
 // to be zero at first (the fallback's two counters, the channels' peaks), the fallback's tiles.
 struct Workspace {
