@@ -96,17 +96,20 @@ def run(kernel: str, problem: Problem, precision: str, with_indices: bool) -> No
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--list", action="store_true", help="print the problems and stop")
+    parser.add_argument("--part", default="1/1", metavar="I/N", help="only the I-th of N parts, to run them side by side")
     arguments = parser.parse_args()
+    part, parts = map(int, arguments.part.split("/"))
     there = torch.cuda.is_available()
     if not (there or arguments.list):
         print("sanitize: no GPU", file=sys.stderr)
         return 1
     device = convmin.DeviceProperties.of(torch.device("cuda")) if there else DEVICES["H200"]
     chosen = choose(device.as_dict(), convmin.build_info()["kernels"])
+    chosen = dict(sorted(chosen.items())[part - 1 :: parts])
     start, failures = time.perf_counter(), 0
-    for done, (variant, cases) in enumerate(sorted(chosen.items())):
-        if done % 20 == 0 and not arguments.list:  # a sanitizer makes this slow: say where it is
-            print(f"{done} of {len(chosen)} variants, {time.perf_counter() - start:.0f} s", flush=True)
+    for done, (variant, cases) in enumerate(chosen.items()):
+        if not arguments.list:  # a sanitizer makes this slow: say where it is
+            print(f"{time.perf_counter() - start:.0f} s: {done + 1} of {len(chosen)}:", *variant, flush=True)
         for case in cases:
             if arguments.list:
                 print(*variant, case[1], case[0])

@@ -210,14 +210,17 @@ def test_hostile_numbers_in_wide_rows(on: Target, problem: Problem, precision: s
 
 @pytest.mark.parametrize("storage", STORAGES)
 def test_memory_layouts(target: Target, storage: str) -> None:
-    """Strides and offsets, of the input and of the weight, each with the other plain."""
+    """Strides and offsets, of the input, of the weight and of both."""
     small = Problem(n=3, c=8, h=12, w=13, k=20, padding=(1, 0), fill="integers")
     wide = Problem(n=2, c=32, h=4, w=140, k=70, r=1, s=3, fill="integers")
+    # Equal channels of both make equal products, whose roundings add up rather than cancel: the order of summation
+    # then decides which of two good implementations is the better one.
+    other = "transposed" if storage == "broadcast_channels" else storage
     for problem, dtype in product((small, wide) if target[0] == "cuda" else (small,), DTYPES):
         for changes in (
             {"storage": storage},
             {"weight_storage": storage},
-            {"storage": storage, "weight_storage": storage, "fill": "normal"},
+            {"storage": storage, "weight_storage": other, "fill": "normal"},
         ):
             with contextlib.suppress(Refused):  # misaligned, say: the planner's choice takes it, and is a target too
                 check_problem(problem.replace(dtype=dtype, **changes), *target, "tf32")
