@@ -96,7 +96,7 @@ def run(kernel: str, problem: Problem, precision: str, with_indices: bool) -> No
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--list", action="store_true", help="print the problems and stop")
-    parser.add_argument("--part", default="1/1", metavar="I/N", help="only the I-th of N parts, to run them side by side")
+    parser.add_argument("--part", default="1/1", metavar="I/N", help="only the I-th of N parts, for several at once")
     arguments = parser.parse_args()
     part, parts = map(int, arguments.part.split("/"))
     there = torch.cuda.is_available()
