@@ -99,6 +99,7 @@ def main() -> int:
     parser.add_argument("--part", default="1/1", metavar="I/N", help="only the I-th of N parts, for several at once")
     arguments = parser.parse_args()
     part, parts = map(int, arguments.part.split("/"))
+    torch.set_num_threads(1)  # small problems, and a sanitizer waits for every thread
     there = torch.cuda.is_available()
     if not (there or arguments.list):
         print("sanitize: no GPU", file=sys.stderr)

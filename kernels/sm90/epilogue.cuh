@@ -17,10 +17,9 @@ struct Minimum;
 
 template <>
 struct Minimum<false> {
-  float value;
+  float value = HUGE_VALF;
 
-  __device__ __forceinline__ Minimum() : value(HUGE_VALF) {}
-  __device__ __forceinline__ void offer(float other, int /*channel*/) { value = ptx::min_nan(value, other); }
+  __device__ __forceinline__ void merge(const Minimum& other) { value = ptx::min_nan(value, other.value); }
   __device__ __forceinline__ void reduce_quad() {
     value = ptx::min_nan(value, __shfl_xor_sync(0xffffffffu, value, 1));
     value = ptx::min_nan(value, __shfl_xor_sync(0xffffffffu, value, 2));
@@ -30,39 +29,88 @@ struct Minimum<false> {
 template <>
 struct Minimum<true> : Candidate<float> {
   __device__ __forceinline__ Minimum() : Candidate<float>{HUGE_VALF, kNoChannel} {}
-
-  __device__ __forceinline__ void offer(float other, int other_channel) {
-    // The first +inf of a pixel has to leave its index.
-    if (channel == kNoChannel) channel = other_channel;
-    offer_ascending(other, other_channel);
-  }
   __device__ __forceinline__ void reduce_quad() { warp_min<4>(*this); }
 };
 
 template <typename T>
 struct Epilogue {
   using Min = Minimum<T::kWithIndices>;
+  using Accumulators = typename Mainloop<T>::Accumulators;
+  static constexpr int kValues = T::kTileN / 4;  // of a pixel in a thread
+
+  // A thread's channels of a block, in order: 0, 1, 8, 9, 16, ...
+  static __device__ __forceinline__ constexpr int channel_of(int i) { return i / 2 * 8 + i % 2; }
 
   static __device__ __forceinline__ void reduce(const Params& params, const SharedStorage<T>& shared, int block_n,
-                                                const typename Mainloop<T>::Accumulators& accumulators,
-                                                Min (&best)[2]) {
+                                                Accumulators& accumulators, Min (&best)[2]) {
     const int first = block_n * T::kTileN + static_cast<int>(threadIdx.x) % 4 * 2;
-#pragma unroll
-    for (int j = 0; j < T::kTileN / 8; ++j) {
-      const int channel = first + 8 * j;
-      // (factor, addend) of two neighbouring channels.
-      const float4 affine = *reinterpret_cast<const float4*>(&shared.channel[channel]);
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const float v0 = fmaf(accumulators[4 * j + 2 * half], affine.x, affine.y);
-        const float v1 = fmaf(accumulators[4 * j + 2 * half + 1], affine.z, affine.w);
-        // A padding channel may not even be offered: its weights are zeros, and zero times an infinite input is NaN.
-        if (channel < params.k) best[half].offer(v0, channel);
-        if (channel + 1 < params.k) best[half].offer(v1, channel + 1);
-      }
+    // A padding channel may not even be offered: its weights are zeros, and zero times an infinite input is NaN.
+    if ((block_n + 1) * T::kTileN <= params.k) {
+      reduce_block<false>(shared, first, params.k, accumulators, best);
+    } else {
+      reduce_block<true>(shared, first, params.k, accumulators, best);
     }
   }
 
+ private:
+  template <bool kPadded>
+  static __device__ __forceinline__ void reduce_block(const SharedStorage<T>& shared, int first, int k,
+                                                      Accumulators& accumulators, Min (&best)[2]) {
+    // Calls visit(i, values of channel_of(i) of the two pixels).
+    const auto for_each_channel = [&](auto&& visit) {
+#pragma unroll
+      for (int i = 0; i < kValues; i += 2) {
+        // (factor, addend) of two neighbouring channels.
+        const float4 affine = *reinterpret_cast<const float4*>(&shared.channel[first + channel_of(i)]);
+        const float* sums = &accumulators[2 * i];
+        if (!kPadded || first + channel_of(i) < k)
+          visit(i, fmaf(sums[0], affine.x, affine.y), fmaf(sums[2], affine.x, affine.y));
+        if (!kPadded || first + channel_of(i + 1) < k)
+          visit(i + 1, fmaf(sums[1], affine.z, affine.w), fmaf(sums[3], affine.z, affine.w));
+      }
+    };
+    Min block[2];
+    if constexpr (T::kWithIndices) {
+      // Comparisons with NaN are false, so a NaN sets the value and stays, and leaves the channel to the second pass.
+      int at[2] = {0, 0};
+      for_each_channel([&](int i, float value0, float value1) {
+        at[0] = value0 < block[0].value ? i : at[0];
+        at[1] = value1 < block[1].value ? i : at[1];
+        block[0].value = ptx::min_nan(block[0].value, value0);
+        block[1].value = ptx::min_nan(block[1].value, value1);
+      });
+      if (isnan(block[0].value) || isnan(block[1].value)) {
+        ptx::wgmma_hold(accumulators);  // or the compiler would keep the first pass's values for the second
+        first_nan(for_each_channel, block, at);
+      }
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        // A thread without a real channel in a padded block offers nothing.
+        block[half].channel = !kPadded || first < k ? first + channel_of(at[half]) : kNoChannel;
+      }
+    } else {
+      for_each_channel([&](int /*i*/, float value0, float value1) {
+        block[0].value = ptx::min_nan(block[0].value, value0);
+        block[1].value = ptx::min_nan(block[1].value, value1);
+      });
+    }
+    best[0].merge(block[0]);
+    best[1].merge(block[1]);
+  }
+
+  template <typename ForEachChannel>
+  static __device__ __forceinline__ void first_nan(const ForEachChannel& for_each_channel, const Min (&block)[2],
+                                                   int (&at)[2]) {
+    int nan[2] = {kValues, kValues};
+    for_each_channel([&](int i, float value0, float value1) {
+      if (isnan(value0)) nan[0] = min(nan[0], i);
+      if (isnan(value1)) nan[1] = min(nan[1], i);
+    });
+    if (isnan(block[0].value)) at[0] = nan[0];
+    if (isnan(block[1].value)) at[1] = nan[1];
+  }
+
+ public:
   static __device__ __forceinline__ void write(const Params& params, std::int64_t row, int column, Min (&best)[2]) {
     using Element = typename T::Element;
 #pragma unroll

@@ -39,6 +39,7 @@ Params make_params(const Problem& problem, const Plan& plan, const Arguments& ar
   params.ring = plan.stages;
   params.row_pixels = static_cast<int>(shape.row_pixels);
   params.window = static_cast<int>(shape.window);
+  params.quads = quads_fit(problem);
 
   const Workspace parts = workspace(problem, plan);
   auto* base = static_cast<char*>(arguments.workspace);

@@ -26,16 +26,17 @@ struct Mainloop {
     const int tap_units = params.dilation_w * kRowBytes / kUnit;
     const int slot_units = chunks * chunk_units;
     const int weight_units = params.blocks_n * T::kWeightTileBytes / kUnit;
-    const std::uint64_t rows = ptx::wgmma_descriptor(ring + pixels);
-    std::uint64_t b = ptx::wgmma_descriptor(weights + block_n * T::kWeightTileBytes);
-    int slot = head;
+    // Lane 0's copies: the compiler then knows that they are the warp's, and computes descriptors in uniform registers.
+    const std::uint32_t rows = ptx::wgmma_descriptor(__shfl_sync(0xffffffffu, ring + pixels, 0));
+    std::uint32_t b = ptx::wgmma_descriptor(__shfl_sync(0xffffffffu, weights + block_n * T::kWeightTileBytes, 0));
+    int slot = __shfl_sync(0xffffffffu, head, 0);
     ptx::wgmma_fence();
 #pragma unroll
     for (int r = 0; r < r_end; ++r) {
-      std::uint64_t tap = rows + slot * slot_units;
+      std::uint32_t tap = rows + slot * slot_units;
 #pragma unroll
       for (int s = 0; s < s_end; ++s) {
-        std::uint64_t a = tap;
+        std::uint32_t a = tap;
 #pragma unroll
         for (int chunk = 0; chunk < chunks; ++chunk) {
 #pragma unroll

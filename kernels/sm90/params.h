@@ -27,6 +27,7 @@ struct Params {
   int chunks, blocks_n;
   int ring, row_pixels;
   int window;  // input rows under an output row
+  bool quads;  // NCHW rows whose pixels four at a time are aligned vectors
 
   // Workspace.
   const void* weight;

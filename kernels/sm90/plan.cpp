@@ -26,6 +26,16 @@ bool vectors_fit(const Problem& problem) {
 
 }  // namespace
 
+bool quads_fit(const Problem& problem) {
+  const int element = problem.dtype == DType::kFloat32 ? 4 : 2;
+  for (const int axis : {0, 1, 2}) {
+    if (problem.input_strides[axis] % 4 != 0) return false;
+  }
+  // What a first quad leaves over at the strip's end adds to the halo.
+  if ((problem.s - 1) * problem.dilation_w > kMaxHalo - 3) return false;
+  return problem.input_strides[3] == 1 && problem.w % 4 == 0 && problem.input_alignment % (4 * element) == 0;
+}
+
 Shape shape_of(const Problem& problem, int tile_n) {
   Shape shape{};
   shape.chunks = ceil_divide(problem.c, kChunk);

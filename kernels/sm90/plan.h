@@ -15,6 +15,8 @@ struct Shape {
   std::int64_t weight_bytes, slot_bytes;  // shared memory of the weight, of an input row
 };
 Shape shape_of(const Problem& problem, int tile_n);
+// Whether NCHW rows are read four pixels at a time: aligned vectors, none of them across the image's edge.
+bool quads_fit(const Problem& problem);
 
 // What this kernel's part of Plan::workspace_bytes is divided into, from 0: the packed weight, its factors, what is
 // to be zero at first (the fallback's two counters, the channels' peaks), the fallback's tiles.

@@ -3,6 +3,8 @@
 #pragma once
 
 #include "ptx/warpgroup.cuh"
+#include "sm90/quads.cuh"
+#include "sm90/range.cuh"
 #include "sm90/ring.cuh"
 #include "sm90/traits.h"
 
@@ -18,15 +20,11 @@ class Producer {
       : params_(params), shared_(shared), ring_(ring), thread_(static_cast<int>(threadIdx.x) % 128) {}
 
   __device__ __forceinline__ void run() {
-    RingCursor cursor;
-    for_each_run(params_, [&](const Run& run) {
-      const int first = run.first_row - params_.padding_h;
-      const int rows = run.rows - 1 + params_.window;
-      for (int row = 0; row < rows; ++row) {
-        produce(run, first + row, cursor);
-        cursor.advance(params_.ring);
-      }
-    });
+    if (T::kGather == Gather::kPixels && params_.quads) {
+      produce_all<true>();
+    } else {
+      produce_all<false>();
+    }
   }
 
  private:
@@ -39,54 +37,150 @@ class Producer {
     Element values[kPacked];
   };
 
+  // A row of the image under a strip.
+  struct Row {
+    const Element* data;  // its first pixel
+    bool inside;          // the image; else a row of zeros
+    int first_iw;         // column of the strip's first pixel
+  };
+
+  template <bool kQuads>
+  __device__ __forceinline__ void produce_all() {
+    RingCursor cursor;
+    for_each_run(params_, [&](const Run& run) {
+      const int first = run.first_row - params_.padding_h;
+      const int rows = run.rows - 1 + params_.window;
+      for (int row = 0; row < rows; ++row) {
+        produce<kQuads>(run, first + row, cursor);
+        cursor.advance(params_.ring);
+      }
+    });
+  }
+
+  template <bool kQuads>
   __device__ __forceinline__ void produce(const Run& run, int ih, const RingCursor& cursor) {
-    const bool row_inside = static_cast<unsigned>(ih) < static_cast<unsigned>(params_.h);
-    const Element* row = static_cast<const Element*>(params_.input) + run.n * params_.input_stride_n +
-                         (row_inside ? ih : 0) * params_.input_stride_h;
-    const int first_iw = run.first_column - params_.padding_w;
-    std::uint8_t* slot = ring_ + cursor.slot * params_.chunks * params_.row_pixels * kRowBytes;
-    bool outside = false;
+    Row row;
+    row.inside = static_cast<unsigned>(ih) < static_cast<unsigned>(params_.h);
+    row.data = static_cast<const Element*>(params_.input) + run.n * params_.input_stride_n +
+               (row.inside ? ih : 0) * params_.input_stride_h;
+    row.first_iw = run.first_column - params_.padding_w;
+    bool outside = false;  // a pixel is outside float16's range
     for (int chunk = 0; chunk < params_.chunks; ++chunk) {
-      std::uint8_t* rows = slot + chunk * params_.row_pixels * kRowBytes;
-      const int first_channel = chunk * kChunk;
-      Pack extra;
-      const int extra_pixel = kTileM + thread_ / kPerRow, extra_index = thread_ % kPerRow;
-      const bool has_extra = extra_pixel < params_.row_pixels;
-      float largest = 0.0f;  // of this thread's pixel, where it has one to itself
-#pragma unroll 1             // or the second half's loads would be moved up to the first's
-      for (int first = 0; first < kPerRow; first += kInFlight) {
-        Pack packs[kInFlight];
-#pragma unroll
-        for (int i = 0; i < kInFlight; ++i) {
-          load(packs[i], row, row_inside, first_iw, pixel(first + i), first_channel, pack(first + i));
-        }
-        if (first == 0 && has_extra) {
-          load(extra, row, row_inside, first_iw, extra_pixel, first_channel, extra_index);
-        }
-        if (first == 0 && chunk == 0) {
-          ptx::mbarrier_wait(ptx::shared_address(&shared_.empty[cursor.slot]), cursor.parity ^ 1);
-        }
-#pragma unroll
-        for (int i = 0; i < kInFlight; ++i) {
-          store(packs[i], rows, pixel(first + i), pack(first + i));
-          if constexpr (T::kChecksRange && T::kGather == Gather::kPixels) {
-            largest = fmaxf(largest, magnitude(packs[i]));
-          } else if constexpr (T::kChecksRange) {
-            outside |= out_of_range(largest_of_lanes(magnitude(packs[i])));
-          }
-        }
+      std::uint8_t* slot = ring_ + (cursor.slot * params_.chunks + chunk) * params_.row_pixels * kRowBytes;
+      const auto wait = [&] {
+        if (chunk == 0) ptx::mbarrier_wait(ptx::shared_address(&shared_.empty[cursor.slot]), cursor.parity ^ 1);
+      };
+      if constexpr (kQuads && T::kGather == Gather::kPixels) {
+        outside |= produce_quads(row, chunk * kChunk, slot, wait);
+      } else {
+        outside |= produce_packs(row, chunk * kChunk, slot, wait);
       }
-      if (has_extra) {
-        store(extra, rows, extra_pixel, extra_index);
-        if constexpr (T::kChecksRange) outside |= out_of_range(largest_of_lanes(magnitude(extra)));
-      }
-      if constexpr (T::kChecksRange) outside |= out_of_range(largest);
     }
     if constexpr (T::kChecksRange) {
       if (outside) shared_.outside[cursor.slot] = cursor.row;
     }
     ptx::fence_proxy_async();
     ptx::mbarrier_arrive(ptx::shared_address(&shared_.full[cursor.slot]));
+  }
+
+  // The pixels beyond the strip's own, by packs: loaded with the others, stored after them. kMaxHalo and what quads
+  // leave of the strip make no more packs than there are threads.
+  struct Extra {
+    Pack pack;
+    int pixel, index;
+    bool wanted, in_warp;
+  };
+  __device__ __forceinline__ Extra load_extra(const Row& row, int first_channel, int first_pixel) const {
+    Extra extra;
+    const int pixels = kTileM + (params_.s - 1) * params_.dilation_w;
+    extra.pixel = first_pixel + thread_ / kPerRow;
+    extra.index = thread_ % kPerRow;
+    extra.wanted = extra.pixel < pixels;
+    extra.in_warp = first_pixel + thread_ / 32 * 32 / kPerRow < pixels;
+    if (extra.in_warp) load(extra.pack, row, extra.pixel, first_channel, extra.index);
+    return extra;
+  }
+  // True where one is outside float16's range; then it may be one that is not wanted.
+  __device__ __forceinline__ bool store_extra(const Extra& extra, std::uint8_t* slot) const {
+    if (!extra.in_warp) return false;
+    if (extra.wanted) store(extra.pack, slot, extra.pixel, extra.index);
+    return T::kChecksRange && out_of_range(largest_of_lanes(magnitude(extra.pack)));
+  }
+
+  // A chunk of a row by quads of pixels. `wait` returns when the slot is free.
+  template <typename Wait>
+  __device__ __forceinline__ bool produce_quads(const Row& row, int first_channel, std::uint8_t* slot, Wait&& wait) {
+    using Q = Quads<T>;
+    constexpr int kItems = 2;
+    const int before = row.first_iw & (Q::kPixels - 1);  // pixels of the first quad that lie before the strip
+    const int quad = Q::quad_of(thread_), iw = row.first_iw - before + quad * Q::kPixels;
+    const bool inside = row.inside && static_cast<unsigned>(iw) < static_cast<unsigned>(params_.w);
+    const Extra extra = load_extra(row, first_channel, kTileM - before);
+    Q items[kItems];
+#pragma unroll
+    for (int i = 0; i < kItems; ++i) {
+      const int c = first_channel + (Q::pack_of(thread_) + i * Q::kPerPixel / kItems) * kPacked;
+      items[i].load(row.data + iw + c * params_.input_stride_c, params_.input_stride_c, inside, params_.c - c);
+    }
+    wait();
+    Range<Q::kPixels> range;
+#pragma unroll
+    for (int i = 0; i < kItems; ++i) {
+#pragma unroll
+      for (int j = 0; j < Q::kPixels; ++j) {
+        const int pixel = quad * Q::kPixels - before + j;
+        const uint4 vector = items[i].pack(j);
+        if constexpr (T::kChecksRange) range.add(j, vector);
+        if (pixel >= 0) store_pack(vector, slot, pixel, Q::pack_of(thread_) + i * Q::kPerPixel / kItems);
+      }
+    }
+    bool outside = store_extra(extra, slot);
+    if constexpr (T::kChecksRange) {
+      outside |= range.template outside<2, 4>([&](int pixel) {
+        bool nonzero = false;
+#pragma unroll
+        for (const Q& item : items) {
+#pragma unroll
+          for (const auto& channel : item.channels) nonzero |= channel.values[pixel] != 0.0f;
+        }
+        return nonzero;
+      });
+    }
+    return outside;
+  }
+
+  // A chunk of a row by packs of a pixel's channels.
+  template <typename Wait>
+  __device__ __forceinline__ bool produce_packs(const Row& row, int first_channel, std::uint8_t* slot, Wait&& wait) {
+    bool outside = false;
+    Extra extra;
+    float largest = 0.0f;  // of this thread's pixel, where it has one to itself
+#pragma unroll 1           // or the second half's loads would be moved up to the first's
+    for (int first = 0; first < kPerRow; first += kInFlight) {
+      Pack packs[kInFlight];
+      [[maybe_unused]] Range<kInFlight> range;
+#pragma unroll
+      for (int i = 0; i < kInFlight; ++i) load(packs[i], row, pixel(first + i), first_channel, pack(first + i));
+      if (first == 0) {
+        extra = load_extra(row, first_channel, kTileM);
+        wait();
+      }
+#pragma unroll
+      for (int i = 0; i < kInFlight; ++i) {
+        [[maybe_unused]] const uint4 stored = store(packs[i], slot, pixel(first + i), pack(first + i));
+        if constexpr (T::kChecksRange && T::kGather == Gather::kPixels) {
+          largest = fmaxf(largest, magnitude(packs[i]));
+        } else if constexpr (T::kChecksRange) {
+          range.add(i, stored);
+        }
+      }
+      if constexpr (T::kChecksRange && T::kGather == Gather::kChannels) {
+        outside |= range.template outside<1, kPerRow / 2>([&](int i) { return magnitude(packs[i]) != 0.0f; });
+      }
+    }
+    outside |= store_extra(extra, slot);
+    if constexpr (T::kChecksRange) outside |= out_of_range(largest);
+    return outside;
   }
 
   // Which (pixel, pack of channels) a thread's i-th load brings. NCHW: neighbouring threads, neighbouring pixels, and a
@@ -96,11 +190,10 @@ class Producer {
   }
   __device__ __forceinline__ int pack(int i) const { return T::kGather == Gather::kPixels ? i : thread_ % kPerRow; }
 
-  __device__ __forceinline__ void load(Pack& out, const Element* row, bool row_inside, int first_iw, int pixel,
-                                       int first_channel, int pack) const {
-    const int iw = first_iw + pixel, c = first_channel + pack * kPacked;
-    const bool inside = row_inside && static_cast<unsigned>(iw) < static_cast<unsigned>(params_.w);
-    const Element* source = row + iw * params_.input_stride_w + c * params_.input_stride_c;
+  __device__ __forceinline__ void load(Pack& out, const Row& row, int pixel, int first_channel, int pack) const {
+    const int iw = row.first_iw + pixel, c = first_channel + pack * kPacked;
+    const bool inside = row.inside && static_cast<unsigned>(iw) < static_cast<unsigned>(params_.w);
+    const Element* source = row.data + iw * params_.input_stride_w + c * params_.input_stride_c;
     if constexpr (T::kGather == Gather::kPixels) {
       if (c + kPacked <= params_.c) {
 #pragma unroll
@@ -125,7 +218,7 @@ class Producer {
     }
   }
 
-  static __device__ __forceinline__ void store(const Pack& pack, std::uint8_t* rows, int pixel, int pack_index) {
+  static __device__ __forceinline__ uint4 store(const Pack& pack, std::uint8_t* rows, int pixel, int pack_index) {
     union {
       uint4 vector;
       __half2 halves[4];
@@ -138,13 +231,14 @@ class Producer {
 #pragma unroll
       for (int j = 0; j < kPacked; ++j) out.values[j] = pack.values[j];
     }
-    *reinterpret_cast<uint4*>(rows + pixel * kRowBytes + ((pack_index ^ (pixel & 7)) * 16)) = out.vector;
+    store_pack(out.vector, rows, pixel, pack_index);
+    return out.vector;
+  }
+  static __device__ __forceinline__ void store_pack(const uint4& vector, std::uint8_t* rows, int pixel, int pack) {
+    *reinterpret_cast<uint4*>(rows + pixel * kRowBytes + ((pack ^ (pixel & 7)) * 16)) = vector;
   }
 
-  // Whether a pixel leaves what float16 holds as well as TF32 does; NaN passes, since it stays NaN. Above, values round
-  // to infinity. Below, float16's subnormal step of 2^-24 is coarser than TF32's: what a pixel's small channels lose is
-  // to be no more than TF32 loses of its largest product. Channels' weights peak within 8 of each other
-  // (kFaintestPeak), so that product is at least 2^-11 * 2^12, and the loss at most 2^-25 * 2^15, a 2^-11th of it.
+  // The same of a pixel's largest value, before its conversion.
   static __device__ __forceinline__ bool out_of_range(float largest) {
     return largest > 65504.0f || (largest != 0.0f && largest < 0x1p-11f);
   }

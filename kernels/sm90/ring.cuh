@@ -28,17 +28,18 @@ struct Run {
 template <typename Visit>
 __device__ __forceinline__ void for_each_run(const Params& params, Visit&& visit) {
   std::int64_t unit = params.units * blockIdx.x / gridDim.x;
-  const std::int64_t end = params.units * (blockIdx.x + 1) / gridDim.x;
-  while (unit < end) {
+  // A block's share in 32 bits: 2^31 units are 2^38 output pixels, more than any memory holds.
+  int share = static_cast<int>(params.units * (blockIdx.x + 1) / gridDim.x - unit);
+  while (share > 0) {
     const std::int64_t strip = unit / params.oh;
     Run run;
     run.first_row = static_cast<int>(unit - strip * params.oh);
     run.n = static_cast<int>(strip / params.strips);
     run.first_column = static_cast<int>(strip - static_cast<std::int64_t>(run.n) * params.strips) * kTileM;
-    const std::int64_t left = params.oh - run.first_row;
-    run.rows = static_cast<int>(left < end - unit ? left : end - unit);
+    run.rows = min(params.oh - run.first_row, share);
     visit(run);
     unit += run.rows;
+    share -= run.rows;
   }
 }
 
