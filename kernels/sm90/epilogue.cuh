@@ -52,6 +52,19 @@ struct Epilogue {
     }
   }
 
+  static __device__ __forceinline__ void write(const Params& params, std::int64_t row, int column, Min (&best)[2]) {
+    using Element = typename T::Element;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      best[half].reduce_quad();
+      const int ow = column + 8 * half;
+      if (threadIdx.x % 4 != 0 || ow >= params.ow) continue;
+      const std::int64_t at = row * params.ow + ow;
+      static_cast<Element*>(params.values)[at] = Numeric<Element>::round(best[half].value * fabsf(params.scale));
+      if constexpr (T::kWithIndices) write_index(params.indices, params.index_type, at, best[half].channel);
+    }
+  }
+
  private:
   template <bool kPadded>
   static __device__ __forceinline__ void reduce_block(const SharedStorage<T>& shared, int first, int k,
@@ -108,20 +121,6 @@ struct Epilogue {
     });
     if (isnan(block[0].value)) at[0] = nan[0];
     if (isnan(block[1].value)) at[1] = nan[1];
-  }
-
- public:
-  static __device__ __forceinline__ void write(const Params& params, std::int64_t row, int column, Min (&best)[2]) {
-    using Element = typename T::Element;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      best[half].reduce_quad();
-      const int ow = column + 8 * half;
-      if (threadIdx.x % 4 != 0 || ow >= params.ow) continue;
-      const std::int64_t at = row * params.ow + ow;
-      static_cast<Element*>(params.values)[at] = Numeric<Element>::round(best[half].value * fabsf(params.scale));
-      if constexpr (T::kWithIndices) write_index(params.indices, params.index_type, at, best[half].channel);
-    }
   }
 };
 
