@@ -20,10 +20,10 @@ TARGETS = [("cpu", None), ("cuda", None), *(("cuda", kernel) for kernel in convm
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "cuda: needs a GPU and a build for it")
     config.addinivalue_line("markers", "large: allocates many gigabytes of GPU memory")
+    config.addinivalue_line("markers", "multi_gpu: needs two GPUs; left out, rather than skipped, where there is one")
     # Workers side by side share the processors, rather than each starting a thread on every one of them.
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     torch.set_num_threads(max(1, torch.get_num_threads() // workers))
-    config.addinivalue_line("markers", "multi_gpu: needs two GPUs; left out, rather than skipped, where there is one")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -20,11 +20,10 @@ class Producer {
       : params_(params), shared_(shared), ring_(ring), thread_(static_cast<int>(threadIdx.x) % 128) {}
 
   __device__ __forceinline__ void run() {
-    if (T::kGather == Gather::kPixels && params_.quads) {
-      produce_all<true>();
-    } else {
-      produce_all<false>();
+    if constexpr (T::kGather == Gather::kPixels) {
+      if (params_.quads) return produce_all<true>();
     }
+    produce_all<false>();
   }
 
  private:
@@ -70,7 +69,7 @@ class Producer {
       const auto wait = [&] {
         if (chunk == 0) ptx::mbarrier_wait(ptx::shared_address(&shared_.empty[cursor.slot]), cursor.parity ^ 1);
       };
-      if constexpr (kQuads && T::kGather == Gather::kPixels) {
+      if constexpr (kQuads) {
         outside |= produce_quads(row, chunk * kChunk, slot, wait);
       } else {
         outside |= produce_packs(row, chunk * kChunk, slot, wait);
@@ -238,7 +237,8 @@ class Producer {
     *reinterpret_cast<uint4*>(rows + pixel * kRowBytes + ((pack ^ (pixel & 7)) * 16)) = vector;
   }
 
-  // The same of a pixel's largest value, before its conversion.
+  // As Range decides (sm90/range.cuh), of the largest channel before its conversion: where a thread has a whole pixel,
+  // or a pixel's lanes hold but one pack each.
   static __device__ __forceinline__ bool out_of_range(float largest) {
     return largest > 65504.0f || (largest != 0.0f && largest < 0x1p-11f);
   }
