@@ -1,13 +1,14 @@
 # make demo       checks the operator on photographs, times it, draws demo.png
 # make test       runs the tests
 # make lint       clang-format, ruff, mypy
+# make bench      times and memory beside eager PyTorch, torch.compile and cuDNN; tables and pictures in bench-results/
 # make sanitize   memcheck, racecheck and synccheck over every kernel (needs a GPU)
 # make build      the libraries, in place
 # make clean      removes what was built; the virtual environment stays
 #
 # Each makes .venv, installs what it needs, and builds. VENV=none uses the environment in hand and installs nothing:
 #   make test VENV=none PYTHON=python3.12
-# ARGS goes to the program:  make test ARGS="-k nan -x"
+# ARGS goes to the program:  make test ARGS="-k nan -x"    make bench ARGS="--shapes sweep --time-budget 600"
 # REQUIRE_CUDA=1 makes a missing GPU a failure of the tests rather than a skip.
 
 PYTHON ?= python3
@@ -27,7 +28,7 @@ PIP_INSTALL := $(PY) -m pip --disable-pip-version-check install
 
 export REQUIRE_CUDA
 
-.PHONY: demo test lint sanitize build clean preflight help
+.PHONY: demo test bench lint sanitize build clean preflight help
 .DELETE_ON_ERROR:
 
 help:
@@ -38,6 +39,9 @@ demo: build
 
 test: build
 	$(RUN) -m pytest $(ARGS)
+
+bench: build
+	$(RUN) -m convmin bench --out bench-results $(ARGS)
 
 lint: $(ready)
 	$(PY) -c "from clang_format import clang_format; clang_format()" --dry-run -Werror \
@@ -64,7 +68,7 @@ sanitize: build
 
 clean:
 	rm -rf build dist python/*.egg-info python/convmin/*.so python/convmin/include
-	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis demo.png
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis demo.png bench-results
 
 preflight:
 	@command -v $(PYTHON) > /dev/null || { echo "make: no $(PYTHON). Name a Python 3.10 or newer: PYTHON=..." >&2; exit 1; }
@@ -78,7 +82,7 @@ $(VENV)/.created:
 
 # One pip run for all of them, and the CUDA compiler where there is a GPU and no compiler yet.
 $(VENV)/.ready: pyproject.toml | $(VENV)/.created
-	@$(PY) -m build_tools.requirements demo test lint > $(VENV)/requirements.txt
+	@$(PY) -m build_tools.requirements demo bench test lint > $(VENV)/requirements.txt
 	$(PIP_INSTALL) -r $(VENV)/requirements.txt
 	@$(PY) -m build_tools.requirements --nvcc > $(VENV)/nvcc.txt
 	@if [ -s $(VENV)/nvcc.txt ]; then cat $(VENV)/nvcc.txt; $(PIP_INSTALL) -r $(VENV)/nvcc.txt; fi

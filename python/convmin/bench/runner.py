@@ -1,0 +1,155 @@
+"""Measures cases, one after the other, within a time budget, and hands each result on as soon as it is there."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from convmin import introspection
+from convmin.bench import budget as budgets
+from convmin.bench import check, machine, memory
+from convmin.bench.cases import Case, make, settings
+from convmin.bench.peers import PEERS, Call, Unavailable, operator
+from convmin.bench.timing import take_turns
+
+
+@dataclass
+class Options:
+    """How to measure.
+
+    Attributes:
+        device: where.
+        peers: names, in the order in which they get their share of the time.
+        rounds, seconds: at most, for the timing of a case.
+        compile_seconds: at most, for preparing one peer.
+    """
+
+    device: torch.device
+    peers: list[str]
+    rounds: int = 50
+    seconds: float = 5.0
+    compile_seconds: float = 90.0
+
+
+def measure_all(
+    cases: list[Case], options: Options, budget: budgets.Budget, done: Callable[[dict[str, Any]], None]
+) -> None:
+    """Calls ``done`` with the result of each case; one that no time is left for has "left_out" and no peers."""
+    for number, case in enumerate(cases):
+        allowance = budget.allowance(len(cases) - number)
+        if budget.left() < budgets.LEAST:
+            done(describe(case) | {"left_out": "time budget", "peers": {}})
+            continue
+        try:
+            with budgets.at_most(budget.left()):
+                result = measure(case, options, budget, allowance)
+        except budgets.TooLong:
+            result = describe(case) | {"left_out": "time budget", "peers": {}}
+        except torch.OutOfMemoryError as error:
+            result = describe(case) | {"left_out": _first_line(error), "peers": {}}
+        done(result)
+        gc.collect()
+        if options.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def describe(case: Case) -> dict[str, Any]:
+    shape = case.shape
+    return {
+        "shape": shape.name,
+        "family": shape.family,
+        "sizes": str(shape),
+        "dtype": case.dtype,
+        "layout": case.layout,
+        "mode": case.mode,
+        "images": shape.n,
+        "pixels": shape.n * shape.output[0] * shape.output[1],
+        "gflop": case.flop / 1e9,
+        "mbytes": case.bytes_moved / 1e6,
+    }
+
+
+def measure(case: Case, options: Options, budget: budgets.Budget, allowance: float) -> dict[str, Any]:
+    """Every peer on one case: prepared, checked against float64, then timed in turns."""
+    start = time.perf_counter()
+    problem = make(case, options.device)
+    truth = check.truth(problem)
+    limits = truth.limits(torch.finfo(problem.x.dtype).eps)
+    result = describe(case)
+    with settings(case):
+        result["kernel"] = introspection.explain(*problem.inputs, *problem.options).kernel  # type: ignore[arg-type]
+    result["eager_error"] = truth.eager
+    entries: dict[str, dict[str, Any]] = {name: {} for name in options.peers}
+    result["peers"] = entries
+    calls: dict[str, Call] = {}
+    with settings(case):
+        for name in options.peers:
+            entry, expected = entries[name], budget.expected(name, PEERS[name].seconds)
+            spent = time.perf_counter() - start
+            if name != "convmin" and spent + expected > allowance:
+                entry["left_out"] = f"time budget ({expected:.0f} s expected)"
+                continue
+            limit = min(options.compile_seconds, budget.left() if name == "convmin" else max(1.0, allowance - spent))
+            before = _allocated(options.device)
+            began = time.perf_counter()
+            try:
+                with budgets.at_most(limit):
+                    call = PEERS[name].build(problem)
+                    errors = _errors(name, call, truth)
+                    call()  # the second is the first that a compiler leaves alone
+                    _synchronize(options.device)
+            except Unavailable as reason:
+                entry["left_out"] = str(reason)
+                continue
+            except budgets.TooLong as reason:
+                if budget.left() <= 0:
+                    raise
+                entry["left_out"] = str(reason)
+                budget.note(name, time.perf_counter() - began)
+                continue
+            except Exception as error:  # a peer that fails is a finding, and the others go on
+                entry["left_out"] = _first_line(error)
+                continue
+            entry["prepared_s"] = time.perf_counter() - began
+            budget.note(name, entry["prepared_s"])
+            entry["errors"] = errors
+            entry["wrong"] = not all(error <= limit for error, limit in zip(errors, limits, strict=True))
+            if entry["wrong"]:
+                continue
+            peak = memory.peak_bytes(call, options.device)
+            entry["peak_mib"] = None if peak is None else (peak + _allocated(options.device) - before) / 2**20
+            calls[name] = call
+        del truth
+        if calls:
+            result["clocks"] = machine.under_load(calls.values(), options.device, min(0.3, options.seconds / 10))
+            spent = time.perf_counter() - start
+            seconds = max(0.2, min(options.seconds, allowance - spent, budget.left() / 2))
+            for name, times in take_turns(calls, options.device, options.rounds, seconds).items():  # type: ignore[arg-type]
+                entries[name]["ms"] = times
+                entries[name]["tflops"] = case.flop / times["median"] / 1e9
+    result["took_s"] = time.perf_counter() - start
+    return result
+
+
+def _errors(name: str, call: Call, truth: check.Truth) -> list[float]:
+    result = call()
+    return truth.error((operator(name, (result[0][: truth.images],)), *result[1:]))
+
+
+def _allocated(device: torch.device) -> int:
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:160] if lines else ''}"
