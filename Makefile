@@ -67,7 +67,7 @@ sanitize: build
 	done
 
 clean:
-	rm -rf build dist python/*.egg-info python/convmin/*.so python/convmin/include
+	rm -rf build dist python/*.egg-info python/convmin/*.so python/convmin/include python/convmin/share
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis demo.png bench-results
 
 preflight:
