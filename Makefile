@@ -4,6 +4,7 @@
 # make bench      times and memory beside eager PyTorch, torch.compile and cuDNN; tables and pictures in bench-results/
 # make sanitize   memcheck, racecheck and synccheck over every kernel (needs a GPU)
 # make build      the libraries, in place
+# make wheel      dist/: wheels for the torch at hand, with CUDA (where it can be built) and without, and the sdist
 # make clean      removes what was built; the virtual environment stays
 #
 # Each makes .venv, installs what it needs, and builds. VENV=none uses the environment in hand and installs nothing:
@@ -28,7 +29,7 @@ PIP_INSTALL := $(PY) -m pip --disable-pip-version-check install
 
 export REQUIRE_CUDA
 
-.PHONY: demo test bench lint sanitize build clean preflight help
+.PHONY: demo test bench lint sanitize build wheel clean preflight help
 .DELETE_ON_ERROR:
 
 help:
@@ -52,6 +53,9 @@ lint: $(ready)
 
 build: $(ready)
 	$(PY) setup.py -q build_ext --inplace
+
+wheel: $(ready)
+	$(PY) -m build_tools.wheel $(ARGS)
 
 # Allocations of their own (no caching) let memcheck see an access past a tensor's end.
 sanitize: SANITIZER ?= $(shell command -v compute-sanitizer || \
