@@ -1,4 +1,4 @@
-"""Pictures of a report: speed-up by family, roofline, memory, and cost against size."""
+"""Pictures of a report: the largest shape's times, speed-up by family, roofline, memory, and cost against size."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ def draw(report: Report, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []
     for name, figure in (
+        ("times.png", _times(plt, results)),
         ("speedup.png", _speedup(plt, results)),
         ("roofline.png", _roofline(plt, report, results)),
         ("memory.png", _memory(plt, results)),
@@ -62,6 +63,36 @@ def _groups(results: list[Result], *fields: str) -> dict[tuple[str, ...], list[R
     return groups
 
 
+def _times(plt: Any, results: list[Result]) -> Any:
+    """Of the largest shape: a panel for each mode and layout, a group of bars for each dtype."""
+    largest = max(results, key=lambda result: (result["shape"] == "headline", result["gflop"]))["shape"]
+    panels = _groups([result for result in results if result["shape"] == largest], "mode", "layout")
+    height = max(sum(len(_timed([result])) + 1 for result in group) for group in panels.values())
+    size = (4.4 * len(panels), 1.2 + 0.2 * height)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False)
+    for axis, ((mode, layout), group) in zip(axes[0], panels.items(), strict=True):
+        place, ticks = 0.0, []
+        for result in group:
+            first = place
+            for name in _timed([result]):
+                ms = median(result, name) or 0.0
+                bar = axis.barh(place, ms, 0.85, color=COLOURS[name])
+                axis.bar_label(bar, labels=[f"{name} {ms:.3g}"], padding=2, fontsize=7)
+                place += 1
+            ticks.append(((first + place - 1) / 2, result["dtype"]))
+            place += 1
+        axis.set_yticks([tick for tick, _ in ticks], [name for _, name in ticks])
+        axis.invert_yaxis()
+        axis.margins(x=0.25)
+        axis.set_xlabel("ms")
+        axis.set_title(f"{group[0]['sizes']}, {mode}, {layout}", fontsize=8)
+    return figure
+
+
+def _timed(results: list[Result]) -> list[str]:
+    return [name for name in COLOURS if any(median(result, name) for result in results)]
+
+
 def _speedup(plt: Any, results: list[Result]) -> Any:
     """A panel for each mode and dtype, a pair of bars for each family."""
     panels = _groups(results, "mode", "dtype")
@@ -75,6 +106,8 @@ def _speedup(plt: Any, results: list[Result]) -> Any:
                 geometric_mean(r for r in (speed_up(result, *peers) for result in cases) if r) or 0.0
                 for cases in families.values()
             ]
+            if not any(means):
+                continue
             places = [i + 0.38 * (offset - 0.5) for i in range(len(families))]
             label = f"to {'eager' if name == 'eager' else 'torch.compile, the better mode'}"
             bars = axis.barh(places, means, 0.36, color=COLOURS[name], label=label)

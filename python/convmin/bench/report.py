@@ -158,8 +158,26 @@ def markdown(report: Report) -> str:
     lines += ["## Peers", ""]
     lines += [f"- `{name}`: {PEERS[name].what}" for name in report["peers"] if name in PEERS]
     lines += ["", "## Speed-up", "", "How many times faster convmin is: geometric means of medians, by family.", ""]
-    lines += [summary(report), *_times(report), *_details(report), *_left_out(report)]
+    lines += [summary(report), *_headline(report), *_times(report), *_details(report), *_left_out(report)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _headline(report: Report) -> list[str]:
+    """The headline workload at a glance, as the README has it."""
+    results = [result for result in _results(report) if result["shape"] == "headline"]
+    if not results:
+        return []
+    others = [peer for peer in report["peers"] if peer != "convmin"]
+    limits = mean_ceilings(report)
+    rows = []
+    for result in results:
+        share, ratio = share_of_limit(result, limits), speed_up(result, "eager")
+        cells = [result["mode"], result["dtype"], result["layout"]]
+        cells += [_number(median(result, peer), ".2f") for peer in others]
+        cells += [f"**{_number(median(result, 'convmin'), '.3f')}**", _number(ratio, ".1f")]
+        rows.append([*cells, "" if share is None else f"{share:.0%}"])
+    columns = ["mode", "dtype", "layout", *others, "convmin", "to eager", "of the limit"]
+    return ["## Headline", "", "Milliseconds, medians.", "", *_table(columns, rows)]
 
 
 def _times(report: Report) -> list[str]:
