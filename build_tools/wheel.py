@@ -32,6 +32,8 @@ def label(kind: str) -> str:
 def build(kind: str, dist: Path) -> Path:
     """One of them; returns the file."""
     if kind == "sdist":
+        # It would add what an older one listed.
+        (ROOT / "python" / "convmin.egg-info" / "SOURCES.txt").unlink(missing_ok=True)
         _setup("sdist", "--dist-dir", str(dist))
     else:
         # Of its own, or what an older build left behind (a module that has gone since) would go into the wheel.

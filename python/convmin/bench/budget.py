@@ -39,22 +39,19 @@ def at_most(seconds: float) -> Iterator[None]:
 
 
 class Budget:
-    """Shares what is left of the time among the cases that are left; a case may take up to twice its share.
+    """What is left of the time, and what the peers have cost so far.
 
     Args:
         seconds: of the whole run; None for no limit.
     """
 
     def __init__(self, seconds: float | None) -> None:
+        self.limited = seconds is not None
         self._end = time.perf_counter() + seconds if seconds is not None else math.inf
         self._costs: dict[str, list[float]] = {}
 
     def left(self) -> float:
         return self._end - time.perf_counter() - RESERVE
-
-    def allowance(self, cases_left: int) -> float:
-        """Seconds for the next case."""
-        return min(self.left(), 2 * self.left() / max(cases_left, 1))
 
     def note(self, peer: str, seconds: float) -> None:
         """What preparing a peer took."""

@@ -25,6 +25,10 @@ DTYPES = {
 }
 
 
+# A result may differ by so much of itself: of TF32, whatever algorithm PyTorch's own picks, its operands' rounding.
+ROUNDING = {"tf32": 2.0**-10, **{name: torch.finfo(dtype).eps for name, dtype in DTYPES.items() if name != "tf32"}}
+
+
 @dataclass(frozen=True)
 class Case:
     """What is measured; its key names it in reports and comparisons."""

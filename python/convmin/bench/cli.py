@@ -130,10 +130,14 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     tqdm = optional.module("tqdm")
     bar = tqdm.tqdm(total=len(chosen), unit="case", leave=False, disable=None) if tqdm is not None else None
 
+    results: dict[tuple[str, ...], dict[str, Any]] = {}
+
     def done(result: dict[str, Any]) -> None:
-        document["results"].append(result)
         if bar is not None:
-            bar.update()
+            bar.update(report.key(result) not in results)
+        results[report.key(result)] = result
+        document["results"] = list(results.values())
+        if bar is not None:
             bar.write(line(result), file=sys.stdout)
         else:
             print(line(result))

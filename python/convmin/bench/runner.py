@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,8 +15,8 @@ import torch
 from convmin import introspection
 from convmin.bench import budget as budgets
 from convmin.bench import check, machine, memory
-from convmin.bench.cases import Case, make, settings
-from convmin.bench.peers import PEERS, Call, Unavailable, operator
+from convmin.bench.cases import ROUNDING, Case, make, settings
+from convmin.bench.peers import PEERS, Call, Unavailable, operator, start_compiler
 from convmin.bench.timing import take_turns
 
 
@@ -24,7 +26,7 @@ class Options:
 
     Attributes:
         device: where.
-        peers: names, in the order in which they get their share of the time.
+        peers: names, in the order in which they are prepared.
         rounds, seconds: at most, for the timing of a case.
         compile_seconds: at most, for preparing one peer.
     """
@@ -39,23 +41,60 @@ class Options:
 def measure_all(
     cases: list[Case], options: Options, budget: budgets.Budget, done: Callable[[dict[str, Any]], None]
 ) -> None:
-    """Calls ``done`` with the result of each case; one that no time is left for has "left_out" and no peers."""
-    for number, case in enumerate(cases):
-        allowance = budget.allowance(len(cases) - number)
-        if budget.left() < budgets.LEAST:
-            done(describe(case) | {"left_out": "time budget", "peers": {}})
-            continue
+    """Calls ``done`` with the result of each case; one that no time is left for has "left_out" and no peers.
+
+    Within a time budget all cases are measured without the slow peers first, then again with all of them, evenly over
+    modes, dtypes and families, for as long as the time lasts: the later result of a case takes the place of the first.
+    """
+    slow = [name for name in options.peers if PEERS[name].seconds >= 1]
+    if any(name in slow for name in ("compile", "max-autotune")):
+        start_compiler(options.device)
+    if not (budget.limited and slow):
+        for case in cases:
+            done(attempt(case, options, budget))
+        return
+    quick = replace(options, peers=[name for name in options.peers if name not in slow])
+    again = []
+    for case in cases:
+        result = attempt(case, quick, budget)
+        entries = {name: result["peers"].get(name, {"left_out": "time budget"}) for name in options.peers}
+        done(result if "left_out" in result else result | {"peers": entries})
+        if "left_out" not in result:
+            again.append(case)
+    for case in spread(again):
+        if budget.left() < budgets.LEAST + min(budget.expected(name, PEERS[name].seconds) for name in slow):
+            break
+        result = attempt(case, options, budget)
+        if "left_out" not in result:
+            done(result)
+
+
+def spread(cases: list[Case]) -> list[Case]:
+    """One of each mode, dtype, layout and family in turn, shuffled within them."""
+    groups: dict[tuple[str, ...], list[Case]] = {}
+    for case in cases:
+        groups.setdefault((case.mode, case.dtype, case.layout, case.shape.family), []).append(case)
+    for group in groups.values():
+        random.Random(0).shuffle(group)
+    return [case for turn in itertools.zip_longest(*groups.values()) for case in turn if case is not None]
+
+
+def attempt(case: Case, options: Options, budget: budgets.Budget) -> dict[str, Any]:
+    """measure(), or why there is no result."""
+    reason = "time budget"
+    if budget.left() >= budgets.LEAST:
         try:
             with budgets.at_most(budget.left()):
-                result = measure(case, options, budget, allowance)
+                return measure(case, options, budget)
         except budgets.TooLong:
-            result = describe(case) | {"left_out": "time budget", "peers": {}}
+            pass
         except torch.OutOfMemoryError as error:
-            result = describe(case) | {"left_out": _first_line(error), "peers": {}}
-        done(result)
-        gc.collect()
-        if options.device.type == "cuda":
-            torch.cuda.empty_cache()
+            reason = _first_line(error)
+        finally:
+            gc.collect()
+            if options.device.type == "cuda":
+                torch.cuda.empty_cache()
+    return describe(case) | {"left_out": reason, "peers": {}}
 
 
 def describe(case: Case) -> dict[str, Any]:
@@ -74,12 +113,12 @@ def describe(case: Case) -> dict[str, Any]:
     }
 
 
-def measure(case: Case, options: Options, budget: budgets.Budget, allowance: float) -> dict[str, Any]:
+def measure(case: Case, options: Options, budget: budgets.Budget) -> dict[str, Any]:
     """Every peer on one case: prepared, checked against float64, then timed in turns."""
     start = time.perf_counter()
     problem = make(case, options.device)
     truth = check.truth(problem)
-    limits = truth.limits(torch.finfo(problem.x.dtype).eps)
+    limits = truth.limits(ROUNDING[case.dtype])
     result = describe(case)
     with settings(case):
         result["kernel"] = introspection.explain(*problem.inputs, *problem.options).kernel  # type: ignore[arg-type]
@@ -90,15 +129,13 @@ def measure(case: Case, options: Options, budget: budgets.Budget, allowance: flo
     with settings(case):
         for name in options.peers:
             entry, expected = entries[name], budget.expected(name, PEERS[name].seconds)
-            spent = time.perf_counter() - start
-            if name != "convmin" and spent + expected > allowance:
+            if expected > budget.left():
                 entry["left_out"] = f"time budget ({expected:.0f} s expected)"
                 continue
-            limit = min(options.compile_seconds, budget.left() if name == "convmin" else max(1.0, allowance - spent))
             before = _allocated(options.device)
             began = time.perf_counter()
             try:
-                with budgets.at_most(limit):
+                with budgets.at_most(min(options.compile_seconds, budget.left())):
                     call = PEERS[name].build(problem)
                     errors = _errors(name, call, truth)
                     call()  # the second is the first that a compiler leaves alone
@@ -127,8 +164,7 @@ def measure(case: Case, options: Options, budget: budgets.Budget, allowance: flo
         del truth
         if calls:
             result["clocks"] = machine.under_load(calls.values(), options.device, min(0.3, options.seconds / 10))
-            spent = time.perf_counter() - start
-            seconds = max(0.2, min(options.seconds, allowance - spent, budget.left() / 2))
+            seconds = max(0.2, min(options.seconds, budget.left() / 2))
             for name, times in take_turns(calls, options.device, options.rounds, seconds).items():  # type: ignore[arg-type]
                 entries[name]["ms"] = times
                 entries[name]["tflops"] = case.flop / times["median"] / 1e9
