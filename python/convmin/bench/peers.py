@@ -32,7 +32,7 @@ class Peer:
     Attributes:
         what: one line for the report.
         build: makes the call; slow work (compiling) may wait until the first call.
-        seconds: a first guess of what building and the first call take, for the time budget; from 1 on it is a slow peer.
+        seconds: a first guess of what building and the first call take, for the time budget; 1 or more: a slow peer.
         whole: its result is the operator's; False for a part of the work, shown as a floor.
     """
 
