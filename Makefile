@@ -46,7 +46,7 @@ bench: build
 
 lint: $(ready)
 	$(PY) -c "from clang_format import clang_format; clang_format()" --dry-run -Werror \
-	  $$(find kernels csrc tests -name '*.cu' -o -name '*.cuh' -o -name '*.h' -o -name '*.cpp')
+	  $$(find kernels csrc tests benchmarks -name '*.cu' -o -name '*.cuh' -o -name '*.h' -o -name '*.cpp')
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
