@@ -78,7 +78,6 @@ def _convmin(problem: Problem) -> Call:
 
 def _compiled(mode: str) -> Callable[[Problem], Call]:
     def build(problem: Problem) -> Call:
-        torch._dynamo.reset()
         return run(torch.compile(sequence(problem), dynamic=False, mode=mode), problem)
 
     return build

@@ -126,6 +126,7 @@ def measure(case: Case, options: Options, budget: budgets.Budget) -> dict[str, A
     entries: dict[str, dict[str, Any]] = {name: {} for name in options.peers}
     result["peers"] = entries
     calls: dict[str, Call] = {}
+    torch._dynamo.reset()  # once a case: it forgets what all peers have compiled, and without it they reach a limit
     with settings(case):
         for name in options.peers:
             entry, expected = entries[name], budget.expected(name, PEERS[name].seconds)
