@@ -65,7 +65,9 @@ def make(module: ModuleType, name: str, precision: str, device: torch.device) ->
 
 def inputs(module: ModuleType, precision: str, device: torch.device, seed: int) -> list[Tensor]:
     torch.manual_seed(seed)
-    return [value.to(device, DTYPES[precision]) if torch.is_tensor(value) else value for value in module.get_inputs()]
+    with device:
+        values = module.get_inputs()
+    return [value.to(device, DTYPES[precision]) if torch.is_tensor(value) else value for value in values]
 
 
 def agree(module: ModuleType, precision: str, device: torch.device) -> tuple[int, float]:

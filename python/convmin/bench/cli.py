@@ -55,7 +55,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     result = parser.add_argument_group("what to do with it")
     result.add_argument(
-        "--out", type=Path, help="folder for benchmark.json, benchmark.md and pictures, written as it goes"
+        "--out", type=Path, help="folder for benchmark.json, benchmark.md and pictures; written every few seconds"
     )
     result.add_argument("--commit", help="to record, where the code lies in no git checkout")
     result.add_argument(
@@ -131,8 +131,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     bar = tqdm.tqdm(total=len(chosen), unit="case", leave=False, disable=None) if tqdm is not None else None
 
     results: dict[tuple[str, ...], dict[str, Any]] = {}
+    saved = 0.0
 
     def done(result: dict[str, Any]) -> None:
+        nonlocal saved
         if bar is not None:
             bar.update(report.key(result) not in results)
         results[report.key(result)] = result
@@ -142,8 +144,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         else:
             print(line(result))
         sys.stdout.flush()
-        if options.out:
+        if options.out and time.perf_counter() - saved > 5:
             report.save(document, options.out)
+            saved = time.perf_counter()
 
     how = runner.Options(device, options.peers, options.rounds, options.seconds, options.compile_seconds)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import math
 import random
 import time
 from collections.abc import Callable
@@ -43,30 +44,40 @@ def measure_all(
 ) -> None:
     """Calls ``done`` with the result of each case; one that no time is left for has "left_out" and no peers.
 
-    Within a time budget all cases are measured without the slow peers first, then again with all of them, evenly over
-    modes, dtypes and families, for as long as the time lasts: the later result of a case takes the place of the first.
+    Within a time budget all cases are measured with the quick peers first; then again with those that compile as well,
+    and then with those that also search, for as long as the time lasts and evenly over modes, dtypes and families. The
+    later result of a case takes the place of the earlier one.
     """
-    slow = [name for name in options.peers if PEERS[name].seconds >= 1]
-    if any(name in slow for name in ("compile", "max-autotune")):
+    if any(name in ("compile", "max-autotune") for name in options.peers):
         start_compiler(options.device)
-    if not (budget.limited and slow):
-        for case in cases:
-            done(attempt(case, options, budget))
-        return
-    quick = replace(options, peers=[name for name in options.peers if name not in slow])
-    again = []
+    passes = levels(options.peers) if budget.limited else [options.peers]
+    first = []
     for case in cases:
-        result = attempt(case, quick, budget)
-        entries = {name: result["peers"].get(name, {"left_out": "time budget"}) for name in options.peers}
-        done(result if "left_out" in result else result | {"peers": entries})
+        result = attempt(case, replace(options, peers=passes[0]), budget)
         if "left_out" not in result:
-            again.append(case)
-    for case in spread(again):
-        if budget.left() < budgets.LEAST + min(budget.expected(name, PEERS[name].seconds) for name in slow):
-            break
-        result = attempt(case, options, budget)
-        if "left_out" not in result:
-            done(result)
+            first.append(case)
+            result["peers"] = {name: result["peers"].get(name, {"left_out": "time budget"}) for name in options.peers}
+        done(result)
+    for before, names in itertools.pairwise(passes):
+        new = [name for name in names if name not in before]
+        for case in spread(first):
+            if budget.left() < budgets.LEAST + sum(budget.expected(name, PEERS[name].seconds) for name in new):
+                return
+            result = attempt(case, replace(options, peers=names), budget)
+            if "left_out" not in result:
+                result["peers"] |= {name: {"left_out": "time budget"} for name in options.peers if name not in names}
+                done(result)
+
+
+def levels(names: list[str]) -> list[list[str]]:
+    """The quick peers; they and those that take seconds; all.
+
+    Example:
+        >>> levels(["eager", "max-autotune", "compile"])
+        [['eager'], ['eager', 'compile'], ['eager', 'max-autotune', 'compile']]
+    """
+    steps = ([name for name in names if PEERS[name].seconds < limit] for limit in (1, 10, math.inf))
+    return [list(step) for step in dict.fromkeys(tuple(step) for step in steps) if step]
 
 
 def spread(cases: list[Case]) -> list[Case]:
@@ -87,11 +98,11 @@ def attempt(case: Case, options: Options, budget: budgets.Budget) -> dict[str, A
             with budgets.at_most(budget.left()):
                 return measure(case, options, budget)
         except budgets.TooLong:
-            pass
+            gc.collect()  # what the interrupted work held
         except torch.OutOfMemoryError as error:
             reason = _first_line(error)
-        finally:
             gc.collect()
+        finally:
             if options.device.type == "cuda":
                 torch.cuda.empty_cache()
     return describe(case) | {"left_out": reason, "peers": {}}
