@@ -123,6 +123,24 @@ def test_a_wrong_peer_is_not_timed(mode: str, tmp_path: Path, monkeypatch: pytes
     assert "wrong result" in (tmp_path / "benchmark.md").read_text()
 
 
+def test_failures_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one peer, with the others timed; of a whole case, with the next one measured."""
+
+    def fails(*_: Any) -> Any:
+        raise RuntimeError("no such luck")
+
+    words = ["--shapes", "tiny-3x3", "--layout", "nchw", "--out", str(tmp_path)]
+    with monkeypatch.context() as patch:
+        patch.setattr(functional, "conv2d_scale_min", fails)
+        assert cli.main([*TINY, *words]) == 1
+    (result,) = report.load(tmp_path)["results"]
+    assert "no such luck" in result["peers"]["convmin"]["left_out"] and "ms" in result["peers"]["eager"]
+    monkeypatch.setattr(check, "truth", fails)
+    assert cli.main([*TINY, *words]) == 0
+    (result,) = report.load(tmp_path)["results"]
+    assert result["left_out"] == "RuntimeError: no such luck"
+
+
 def test_chunks_of_images_make_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """Truth in pieces, as large problems need it, is that of one piece; all images are looked at."""
     shape = Shape("x", "x", 3, 4, 8, 8, 5, 3, 3)

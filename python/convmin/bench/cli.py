@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -151,11 +152,14 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     how = runner.Options(device, options.peers, options.rounds, options.seconds, options.compile_seconds)
     try:
         runner.measure_all(chosen, how, budget, done)
+    except KeyboardInterrupt:
+        document["environment"]["interrupted"] = "by the user: what had been measured is here"
     finally:
         if bar is not None:
             bar.close()
     if budget.left() > 0:
-        document["ceilings"].append(machine.ceilings(dtypes, device))
+        with contextlib.suppress(RuntimeError):  # a GPU that has failed
+            document["ceilings"].append(machine.ceilings(dtypes, device))
     return document
 
 
@@ -170,7 +174,7 @@ def finish(document: dict[str, Any], out: Path | None) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs what the arguments say; returns the exit status: 1 for a wrong result of convmin or a regression."""
+    """Runs what the arguments say; returns the exit status: 1 where convmin is wrong, fails, or has become slower."""
     options = parse(argv)
     if options.compare:
         text, regressions = report.compare(
@@ -185,7 +189,8 @@ def main(argv: list[str] | None = None) -> int:
     document = measure(options)
     finish(document, options.out)
     print(f"{time.perf_counter() - start:.0f} s")
-    return 1 if any(result["peers"].get("convmin", {}).get("wrong") for result in document["results"]) else 0
+    mine = [result["peers"].get("convmin", {}) for result in document["results"]]
+    return 1 if any(entry.get("wrong") or entry.get("failed") for entry in mine) else 0
 
 
 if __name__ == "__main__":

@@ -144,9 +144,10 @@ def _roofline(plt: Any, report: Report, results: list[Result]) -> Any:
 
 
 def _memory(plt: Any, results: list[Result]) -> Any:
-    """Peak memory of the largest cases."""
+    """Peak memory of the largest case of each mode, dtype and layout."""
     known = [result for result in results if result["peers"].get("eager", {}).get("peak_mib")]
-    cases = sorted(known, key=lambda result: -result["peers"]["eager"]["peak_mib"])[:6]
+    groups = _groups(known, "mode", "dtype", "layout").values()
+    cases = [max(group, key=lambda result: result["peers"]["eager"]["peak_mib"]) for group in groups]
     if not cases:
         return None
     peers = [name for name in COLOURS if any(result["peers"].get(name, {}).get("peak_mib") for result in cases)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import math
@@ -99,11 +100,11 @@ def attempt(case: Case, options: Options, budget: budgets.Budget) -> dict[str, A
                 return measure(case, options, budget)
         except budgets.TooLong:
             gc.collect()  # what the interrupted work held
-        except torch.OutOfMemoryError as error:
+        except Exception as error:  # out of memory, or a GPU that has failed: the report shall tell
             reason = _first_line(error)
             gc.collect()
-        finally:
-            if options.device.type == "cuda":
+        if options.device.type == "cuda":
+            with contextlib.suppress(RuntimeError):
                 torch.cuda.empty_cache()
     return describe(case) | {"left_out": reason, "peers": {}}
 
@@ -162,7 +163,7 @@ def measure(case: Case, options: Options, budget: budgets.Budget) -> dict[str, A
                 budget.note(name, time.perf_counter() - began)
                 continue
             except Exception as error:  # a peer that fails is a finding, and the others go on
-                entry["left_out"] = _first_line(error)
+                entry |= {"left_out": _first_line(error), "failed": True}
                 continue
             entry["prepared_s"] = time.perf_counter() - began
             budget.note(name, entry["prepared_s"])
