@@ -104,6 +104,27 @@ def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "tiny-1x1 float32 nchw forward [cpu]" in capsys.readouterr().out
 
 
+@pytest.mark.cuda
+def test_on_cuda(tmp_path: Path) -> None:
+    """What only CUDA has: cuDNN's graph where its package is, clocks, ceilings, memory of the allocator."""
+    words = ["--shapes", "tiny-3x3", "--layout", "nchw", "--rounds", "3", "--seconds", "1", "--out", str(tmp_path)]
+    assert cli.main([*words, "--peers", "eager", "conv", "cudnn-graph", "convmin", "--dtype", "tf32", "float16"]) == 0
+    document = report.load(tmp_path)
+    assert len(document["ceilings"]) == 2 and set(document["ceilings"][0]) == {"tf32", "float16", "copy"}
+    for result in document["results"]:
+        peers_of = result["peers"]
+        assert all("ms" in peers_of[name] for name in ("eager", "conv", "convmin"))
+        assert peers_of["convmin"]["peak_mib"] < peers_of["eager"]["peak_mib"]
+        assert "ms" in peers_of["cudnn-graph"] or "left_out" in peers_of["cudnn-graph"]
+
+
+def test_nothing_to_measure(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--device", "cpu", "--shapes", "headline"])
+    assert "larger than --max-gflop" in capsys.readouterr().err
+    assert {case.shape.family for case in cli.cases(cli.parse(["--device", "cpu"]))} >= {"tiny", "kernelbench_old"}
+
+
 @pytest.mark.parametrize("mode", ["forward", "training"])
 def test_a_wrong_peer_is_not_timed(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     right = functional.conv2d_scale_min

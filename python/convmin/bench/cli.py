@@ -36,7 +36,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         prog="python -m convmin bench", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     what = parser.add_argument_group("what to measure")
-    what.add_argument("--shapes", nargs="+", default=["headline"], metavar="NAME", help="sets, families or shapes")
+    what.add_argument(
+        "--shapes", nargs="+", metavar="NAME", help="sets, families or shapes (default: headline; on the CPU small)"
+    )
     what.add_argument(
         "--mode", nargs="+", choices=MODES, help="default: forward, and training for the set of that name"
     )
@@ -70,12 +72,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     options = parser.parse_args(argv)
     cpu = torch.device(options.device).type == "cpu"
+    options.shapes = options.shapes or (["small"] if cpu else ["headline"])
     options.dtype = options.dtype or (["float32"] if cpu else ["tf32", "bfloat16"])
     options.peers = options.peers or [name for name in PEERS if not cpu or name not in ("cudnn-graph", "max-autotune")]
     if options.report and not options.out:
         parser.error("--report needs --out")
     try:
-        select(options.shapes)
+        if not cases(options):
+            parser.error(f"all of {', '.join(options.shapes)} are larger than --max-gflop; give a higher one")
     except ValueError as error:
         parser.error(str(error))
     return options
