@@ -15,7 +15,9 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-KIND = "cpu" if convmin.build_info()["cuda_version"] is None else "cuda"  # what is built already takes no time
+# The kind and the targets that are built already, which takes no time.
+KIND = "cpu" if convmin.build_info()["cuda_version"] is None else "cuda"
+TARGETS = {"TORCH_CUDA_ARCH_LIST": " ".join(convmin.build_info()["cuda_archs"])} if KIND == "cuda" else {}
 
 
 def run(*command: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None) -> str:
@@ -29,7 +31,7 @@ def run(*command: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = Non
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dist = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build_tools.wheel", "--dist", dist, KIND)
+    run(sys.executable, "-m", "build_tools.wheel", "--dist", dist, KIND, env={**os.environ, **TARGETS})
     (path,) = dist.iterdir()
     return path
 
