@@ -18,11 +18,12 @@ __device__ __forceinline__ void load_weights(const Params& params, SharedStorage
     reinterpret_cast<uint4*>(weights)[i] = source[i];
   for (int k = static_cast<int>(threadIdx.x); k < params.blocks_n * T::kTileN; k += kThreads) {
     const bool real = k < params.k;
-    const float factor = real ? params.channel_factor[k] : 1.0f;
+    const float factor = real && T::kScalesFilters ? params.channel_factor[k] : 1.0f;
     const float bias = real && params.bias != nullptr
                            ? static_cast<float>(static_cast<const typename T::Element*>(params.bias)[k])
                            : 0.0f;
-    shared.channel[k] = params.scale < 0 ? make_float2(-factor, -bias) : make_float2(factor, bias);
+    shared.factor[k] = params.scale < 0 ? -factor : factor;
+    shared.addend[k] = params.scale < 0 ? -bias : bias;
   }
 }
 
@@ -48,6 +49,8 @@ __device__ __forceinline__ void consume(const Params& params, SharedStorage<T>& 
   const int first_pixel = warpgroup * 64;
   const int column = first_pixel + thread / 32 * 16 + thread % 32 / 4;
   if (warpgroup == 1) ptx::named_barrier_arrive(kFirstTurnBarrier, 128 * kConsumers);  // the first turn is the other's
+  typename Epilogue<T>::Affine affine;
+  affine.load(shared, 0);
   RingCursor head, next;  // the first row under the current output row; the first row not yet waited for
   for_each_run(params, [&](const Run& run) {
     int waiting = params.window;  // rows to wait for before the next output row
@@ -79,7 +82,8 @@ __device__ __forceinline__ void consume(const Params& params, SharedStorage<T>& 
             head.advance(params.ring);
           }
         }
-        Epilogue<T>::reduce(params, shared, block_n, accumulators, best);
+        if (params.blocks_n > 1) affine.load(shared, block_n);
+        Epilogue<T>::reduce(params, affine, block_n, accumulators, best);
       }
       Epilogue<T>::write(params, output_row, run.first_column + column, best);
     }
