@@ -75,8 +75,9 @@ struct Plan {
   int stages;                  // of the input's ring in shared memory
   int tile_m, tile_n, tile_k;  // output pixels, output channels, reduction elements of a block's tile
   int tile_columns, taps;      // sm80: columns of the tile; taps that a tile's input serves, all or one
-  int splits;                  // parts that the output channels are divided into, combined by a second small launch
-  std::int64_t blocks;         // tiles of pixels x splits
+  int splits;                  // parts that the output channels are divided into, and combined at the end
+  int parts;                   // sm80: parts that the sums of a tile and a block of output channels are divided into
+  std::int64_t blocks;         // tiles of pixels x splits x parts
   int threads;                 // per block
   int shared_memory;           // bytes per block
   // Tiles that this kernel notes and leaves to the portable one, in the same stream: its blocks (0: none are left) and

@@ -7,7 +7,7 @@
 
 #include "common/candidate.cuh"
 #include "ptx/minimum.cuh"
-#include "sm80/mainloop.cuh"
+#include "sm80/share.cuh"
 
 namespace convmin::sm80 {
 
@@ -45,8 +45,9 @@ class Epilogue {
   }
 
   // Every thread of the block must call it.
-  __device__ __forceinline__ void write(const BlockTile& tile, int split) const {
+  __device__ __forceinline__ void write(const Share& share, const BlockTile& tile) const {
     __syncthreads();
+    const std::int64_t pixels = static_cast<std::int64_t>(params_.rows) * params_.ow;
     for (int m = static_cast<int>(threadIdx.x); m < T::kTileM; m += kThreads) {
       const std::int64_t at = tile.output(params_, m);
       if (at < 0) continue;
@@ -54,23 +55,31 @@ class Epilogue {
 #pragma unroll
       for (int i = 1; i < T::kWarpsN; ++i) best.merge(best_[i * T::kTileM + m]);
       if (params_.splits == 1) {
-        write_result<Element>(params_, at, best);
+        write_result(at, best);
       } else {
-        const std::int64_t part = static_cast<std::int64_t>(split) * params_.rows * params_.ow + at;
-        params_.split_values[part] = best.value;
-        params_.split_channels[part] = best.channel;
+        params_.split_values[share.split * pixels + at] = best.value;
+        params_.split_channels[share.split * pixels + at] = best.channel;
       }
+    }
+    if (params_.splits == 1 || !share.is_last_split(params_)) return;
+    for (int m = static_cast<int>(threadIdx.x); m < T::kTileM; m += kThreads) {
+      const std::int64_t at = tile.output(params_, m);
+      if (at < 0) continue;
+      Candidate<float> best{HUGE_VALF, kNoChannel};
+      for (int split = 0; split < params_.splits; ++split) {
+        best.merge(
+            {__ldcg(&params_.split_values[split * pixels + at]), __ldcg(&params_.split_channels[split * pixels + at])});
+      }
+      write_result(at, best);
     }
   }
 
-  template <typename Output>
-  static __device__ __forceinline__ void write_result(const Params& params, std::int64_t at,
-                                                      const Candidate<float>& best) {
-    static_cast<Output*>(params.values)[at] = Numeric<Output>::round(best.value * fabsf(params.scale));
-    if (params.indices != nullptr) write_index(params.indices, params.index_type, at, best.channel);
+ private:
+  __device__ __forceinline__ void write_result(std::int64_t at, const Candidate<float>& best) const {
+    static_cast<Element*>(params_.values)[at] = Numeric<Element>::round(best.value * fabsf(params_.scale));
+    if (params_.indices != nullptr) write_index(params_.indices, params_.index_type, at, best.channel);
   }
 
- private:
   // A thread's channels of a block, in order: 0, 1, 8, 9, 16, ...
   static __device__ __forceinline__ constexpr int channel_of(int i) { return i / 2 * 8 + i % 2; }
 
@@ -140,18 +149,5 @@ class Epilogue {
   const float sign_;
   int lane_, first_;
 };
-
-// The second launch where output channels are split: the minimum over the splits of each pixel.
-template <typename T>
-__global__ void conv_scale_min_sm80_combine(const __grid_constant__ Params params) {
-  const std::int64_t pixels = static_cast<std::int64_t>(params.rows) * params.ow;
-  const std::int64_t at = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (at >= pixels) return;
-  Candidate<float> best{HUGE_VALF, kNoChannel};
-  for (int split = 0; split < params.splits; ++split) {
-    best.merge({params.split_values[split * pixels + at], params.split_channels[split * pixels + at]});
-  }
-  Epilogue<T>::template write_result<typename T::Element>(params, at, best);
-}
 
 }  // namespace convmin::sm80

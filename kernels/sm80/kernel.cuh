@@ -2,6 +2,7 @@
 // chip. A block owns a tile of output pixels and walks the output channels of its split, a tile at a time.
 #pragma once
 
+#include <algorithm>
 #include <iterator>
 #include <utility>
 
@@ -16,14 +17,11 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads, T::kTile.blocks_per_sm)
     conv_scale_min_sm80(const __grid_constant__ Params params) {
   extern __shared__ __align__(16) std::uint8_t shared[];
-  const BlockTile tile(params, blockIdx.x / params.splits);
-  const auto split = static_cast<int>(blockIdx.x % params.splits);
-  const auto blocks = static_cast<std::int64_t>(params.groups) * params.group_blocks;
-  const auto first_block = static_cast<int>(blocks * split / params.splits);
-  const int block_count = static_cast<int>(blocks * (split + 1) / params.splits) - first_block;
-  const int stages = block_count * params.stages, steps = block_count * params.steps;
+  const Share share(params, shared);
+  const BlockTile tile(params, share.tile);
+  const int stages = share.blocks * share.stages, steps = stages * params.taps;
 
-  Producer<T> producer(params, shared, tile, first_block);
+  Producer<T> producer(params, shared, tile, share);
   const Mainloop<T> mainloop(params, shared, tile);
   const Epilogue<T> epilogue(params, shared);
   __syncthreads();  // the tables
@@ -51,7 +49,7 @@ __global__ void __launch_bounds__(kThreads, T::kTile.blocks_per_sm)
 
   typename Mainloop<T>::Accumulators accumulators = {};
   const int* offsets = reinterpret_cast<const int*>(shared + params.offsets);
-  int patch = 0, weight = 0, tap = 0, stage = 0, next_epilogue = params.stages;
+  int patch = 0, weight = 0, tap = 0, stage = 0, next_epilogue = share.stages;
   for (int step = 0; step < steps; ++step) {
     ptx::cp_async_wait<kWeightStages - 2>();
     __syncthreads();  // the step's weight and patch are there, and all threads are done with the step before
@@ -84,8 +82,11 @@ __global__ void __launch_bounds__(kThreads, T::kTile.blocks_per_sm)
     patch = patch == ahead * params.patch_bytes ? 0 : patch + params.patch_bytes;
     if constexpr (!kCopies) producer.next_stage();
     if (++stage < next_epilogue) continue;
-    epilogue.reduce(first_block + next_epilogue / params.stages - 1, accumulators);
-    next_epilogue += params.stages;
+    if constexpr (T::kTile.shares_sums) {
+      if (params.parts > 1) break;  // there was one block of channels
+    }
+    epilogue.reduce(share.first_block + next_epilogue / share.stages - 1, accumulators);
+    next_epilogue += share.stages;
 #pragma unroll
     for (auto& row : accumulators)
 #pragma unroll
@@ -93,29 +94,29 @@ __global__ void __launch_bounds__(kThreads, T::kTile.blocks_per_sm)
 #pragma unroll
         for (float& value : fragment) value = 0.0f;
   }
-  ptx::cp_async_wait<0>();
-  epilogue.write(tile, split);
+  if constexpr (T::kTile.shares_sums) {
+    if (params.parts > 1) {
+      if (!share.add_parts<T>(params, accumulators)) return;
+      epilogue.reduce(share.first_block, accumulators);
+    }
+  }
+  epilogue.write(share, tile);
 }
 
-// Pack, multiply and, where channels are split, combine.
+// Pack and multiply.
 template <typename Element, Gather kGather, int kTile>
 int launch_tile(const Params& params, const Plan& plan, cudaStream_t stream) {
   using T = Traits<Element, kGather, kTile>;
-  constexpr int kCombineThreads = 256;
   const std::int64_t vectors =
       static_cast<std::int64_t>(params.groups) * params.group_blocks * params.steps * T::kWeightVectors;
+  const std::int64_t threads = std::max<std::int64_t>(vectors, params.counter_count);
   conv_scale_min_sm80_pack<T>
-      <<<static_cast<unsigned>((vectors + kPackThreads - 1) / kPackThreads), kPackThreads, 0, stream>>>(params);
+      <<<static_cast<unsigned>((threads + kPackThreads - 1) / kPackThreads), kPackThreads, 0, stream>>>(params);
   const auto kernel = conv_scale_min_sm80<T>;
   const cudaError_t error =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_memory);
   if (error != cudaSuccess) return static_cast<int>(error);
   kernel<<<static_cast<unsigned>(plan.blocks), kThreads, plan.shared_memory, stream>>>(params);
-  if (params.splits > 1) {
-    const std::int64_t pixels = static_cast<std::int64_t>(params.rows) * params.ow;
-    const auto blocks = static_cast<unsigned>((pixels + kCombineThreads - 1) / kCombineThreads);
-    conv_scale_min_sm80_combine<T><<<blocks, kCombineThreads, 0, stream>>>(params);
-  }
   return static_cast<int>(cudaGetLastError());
 }
 

@@ -73,10 +73,12 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   params.patch_bytes = static_cast<int>(shape.patch_bytes);
   params.group_blocks = static_cast<int>(shape.group_blocks);
   params.splits = plan.splits;
+  params.parts = plan.parts;
   params.patches = static_cast<int>(shape.patches);
   params.pixels = static_cast<int>(shape.pixels);
   params.offsets = static_cast<int>(shape.offsets);
   params.best = static_cast<int>(shape.best);
+  params.flag = static_cast<int>(shape.flag);
 
   const Workspace parts = workspace(original, plan);
   auto* base = static_cast<char*>(arguments.workspace);
@@ -88,6 +90,9 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   params.packed_weight = base;
   params.split_values = reinterpret_cast<float*>(base + parts.split_values);
   params.split_channels = reinterpret_cast<int*>(base + parts.split_channels);
+  params.partials = reinterpret_cast<float4*>(base + parts.partials);
+  params.counters = reinterpret_cast<int*>(base + parts.counters);
+  params.counter_count = static_cast<int>(parts.counter_count);
   return params;
 }
 

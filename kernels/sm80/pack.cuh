@@ -23,6 +23,7 @@ __global__ void __launch_bounds__(kPackThreads) conv_scale_min_sm80_pack(const _
   using Element = typename T::Element;
   constexpr int kPerWord = 4 / static_cast<int>(sizeof(Element));
   const auto index = static_cast<std::int64_t>(blockIdx.x) * kPackThreads + threadIdx.x;
+  if (index < params.counter_count) params.counters[index] = 0;
   const std::int64_t image = index / T::kWeightVectors;
   const int vector = static_cast<int>(index - image * T::kWeightVectors);
   const std::int64_t block = image / params.steps;  // of all groups

@@ -41,11 +41,12 @@ struct Params {
   int patch_slots;    // in shared memory
   int patch_bytes;    // of one
   int group_blocks;   // blocks of output channels in a group
-  int splits;
+  int splits;         // that share the blocks of output channels
+  int parts;          // that share the stages of one block of output channels; where several, a split is a block
   int reduction;
 
   // Byte offsets in shared memory, after the weight's kWeightStages.
-  int patches, pixels, offsets, best;
+  int patches, pixels, offsets, best, flag;
 
   // Workspace.
   const void* weight;
@@ -53,6 +54,9 @@ struct Params {
   void* packed_weight;  // [groups][group_blocks][steps] images of a step in shared memory
   float* split_values;  // [splits][pixels]
   int* split_channels;
+  float4* partials;  // [tiles][splits][parts] accumulators of a block, fragment by fragment
+  int* counters;     // of finished parts [tiles][splits], then of finished splits [tiles]; zeroed by the packing kernel
+  int counter_count;
 };
 
 }  // namespace convmin::sm80

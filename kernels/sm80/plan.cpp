@@ -11,8 +11,9 @@ namespace {
 
 constexpr std::int64_t kMaxExtent = std::int64_t{1} << 30;
 constexpr std::int64_t kMaxBlocks = (std::int64_t{1} << 31) - 1;
-constexpr std::int64_t kReservedShared = 1024;  // that the system takes of each block's
-constexpr std::int64_t kMaxWindowTable = 2048;  // elements of the window, for Gather::kTaps
+constexpr std::int64_t kReservedShared = 1024;    // that the system takes of each block's
+constexpr std::int64_t kPartialBytes = 2048 * 8;  // of all partial sums, for each multiprocessor
+constexpr std::int64_t kMaxWindowTable = 2048;    // elements of the window, for Gather::kTaps
 
 constexpr std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_divide(a, b) * b; }
@@ -45,6 +46,7 @@ Axis axis_of(std::int64_t taps, std::int64_t stride, std::int64_t dilation) {
 constexpr double kCyclesPerOutput = 0.025;  // of a step: 64 bytes of the reduction
 constexpr double kCyclesPerResult = 0.02;   // of the epilogue, for an output of a block
 constexpr double kCyclesPerBlock = 2000;    // tables and the first loads
+constexpr double kCyclesPerPartial = 0.06;  // of a partial sum, written or read
 double cycles_per_pixel(Gather gather) {    // of a stage's patch
   return gather == Gather::kChannels ? 0.6 : gather == Gather::kPixels ? 1.2 : 2.4;
 }
@@ -53,7 +55,7 @@ struct Choice {
   const Tile* tile = nullptr;
   Gather gather{};
   bool whole_window{};
-  std::int64_t splits{};
+  std::int64_t splits{}, parts{};
   double cost{};
   Shape shape{};
 };
@@ -71,14 +73,22 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
   const std::int64_t resident = per_sm * device.sm_count;
   const std::int64_t tiles = shape.tiles_h * shape.tiles_w, channel_blocks = problem.groups * shape.group_blocks;
   choice->splits = std::clamp<std::int64_t>(resident / std::max<std::int64_t>(tiles, 1), 1, channel_blocks);
-  const std::int64_t blocks = tiles * choice->splits;
   const double outputs = static_cast<double>(tile.m) * tile.n;
+  // Still too few blocks: they share each sum too, as far as what they hand each other stays small.
+  const std::int64_t most = kPartialBytes * device.sm_count / (4 * tile.m * tile.n);
+  choice->parts = 1;
+  if (tile.shares_sums && choice->splits == channel_blocks && tiles > 0) {
+    choice->parts = std::clamp<std::int64_t>(std::min(resident, most) / (tiles * channel_blocks), 1, shape.stages);
+  }
+  const std::int64_t blocks = tiles * choice->splits * choice->parts;
   const double rate = (problem.dtype == DType::kFloat32 ? 2 : 1) / (tile.efficiency * (per_sm == 1 ? 0.75 : 1.0));
-  const double one =
-      kCyclesPerBlock + static_cast<double>(ceil_divide(channel_blocks, choice->splits)) *
-                            (static_cast<double>(shape.steps) * outputs * kCyclesPerOutput * rate +
-                             static_cast<double>(shape.stages * shape.patch_pixels) * cycles_per_pixel(choice->gather) +
-                             outputs * kCyclesPerResult);
+  const double one = kCyclesPerBlock +
+                     static_cast<double>(ceil_divide(channel_blocks, choice->splits)) *
+                         (static_cast<double>(ceil_divide(shape.stages, choice->parts)) *
+                              (static_cast<double>(shape.taps) * outputs * kCyclesPerOutput * rate +
+                               static_cast<double>(shape.patch_pixels) * cycles_per_pixel(choice->gather)) +
+                          outputs * kCyclesPerResult) +
+                     (choice->parts > 1 ? static_cast<double>(1 + choice->parts) * outputs * kCyclesPerPartial : 0);
   const std::int64_t rest = ceil_divide(blocks % resident, device.sm_count);  // of the last wave, a multiprocessor
   // A block alone on a multiprocessor takes longer than its share.
   choice->cost =
@@ -94,7 +104,7 @@ void consider(const Problem& problem, const Device& device, const Tile& tile, Ga
     const std::int64_t columns = ceil_divide(problem.ow, parts);
     if (columns == before) continue;
     before = columns;
-    Choice choice{&tile, gather, whole_window, 1, 0, shape_of(problem, tile, gather, columns, whole_window)};
+    Choice choice{&tile, gather, whole_window, 1, 1, 0, shape_of(problem, tile, gather, columns, whole_window)};
     weigh(problem, device, &choice);
     if (choice.cost < HUGE_VAL && (best->tile == nullptr || choice.cost < best->cost)) *best = choice;
   }
@@ -158,7 +168,8 @@ Shape shape_of(const Problem& problem, const Tile& tile, Gather gather, std::int
   shape.offsets = shape.pixels + kPixelEntry * shape.patch_pixels;
   shape.best = shape.offsets + (taps_in_chunks ? kTapEntry * shape.chunks * chunk_of(problem)
                                                : round_up(kOffsetEntry * shape.taps, 16));
-  shape.shared_memory = shape.best + 8 * tile.m * tile.warps_n;
+  shape.flag = shape.best + 8 * tile.m * tile.warps_n;
+  shape.shared_memory = shape.flag + 16;
   return shape;
 }
 
@@ -198,7 +209,7 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   if (best.tile == nullptr) return "the window's pixels exceed shared memory";
   const Tile& tile = *best.tile;
   const Shape& shape = best.shape;
-  const std::int64_t blocks = shape.tiles_h * shape.tiles_w * best.splits;
+  const std::int64_t blocks = shape.tiles_h * shape.tiles_w * best.splits * best.parts;
   if (blocks > kMaxBlocks) return "more output pixels than one grid covers";
   const double useful =
       static_cast<double>(group_channels * window) / static_cast<double>(shape.steps * chunk_of(problem)) *
@@ -217,6 +228,7 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   plan->tile_columns = static_cast<int>(shape.tile_columns);
   plan->taps = static_cast<int>(shape.taps);
   plan->splits = static_cast<int>(best.splits);
+  plan->parts = static_cast<int>(best.parts);
   plan->blocks = blocks;
   plan->threads = kThreads;
   plan->shared_memory = static_cast<int>(shape.shared_memory);
@@ -235,7 +247,11 @@ Workspace workspace(const Problem& problem, const Plan& plan) {
   Workspace result{};
   result.split_values = blocks * steps * plan.tile_n * kStepBytes;
   result.split_channels = result.split_values + 4 * partials;
-  result.bytes = result.split_channels + 4 * partials;
+  result.partials = round_up(result.split_channels + 4 * partials, 16);
+  result.counters = result.partials + (plan.parts > 1 ? 4 * plan.blocks * plan.tile_m * plan.tile_n : 0);
+  const std::int64_t tiles = plan.blocks / (plan.splits * plan.parts);
+  result.counter_count = plan.splits > 1 || plan.parts > 1 ? tiles * (plan.splits + 1) : 0;
+  result.bytes = result.counters + 4 * result.counter_count;
   return result;
 }
 

@@ -5,7 +5,7 @@
 
 #include "ptx/cp_async.cuh"
 #include "sm80/pack.cuh"
-#include "sm80/patch.cuh"
+#include "sm80/share.cuh"
 
 namespace convmin::sm80 {
 
@@ -19,16 +19,18 @@ class Producer {
  public:
   using Element = typename T::Element;
 
-  // `first_block` of output channels, counted over all groups. Fills the tables; a barrier must follow.
+  // Fills the tables; a barrier must follow.
   __device__ __forceinline__ Producer(const Params& params, std::uint8_t* shared, const BlockTile& tile,
-                                      int first_block)
+                                      const Share& share)
       : params_(params),
         shared_(shared),
         pixels_(reinterpret_cast<Pixel*>(shared + params.pixels)),
-        stage_{first_block, 0, 0},
+        stage_{share.first_block, share.first_stage / params.chunks, share.first_stage % params.chunks},
         thread_(static_cast<int>(threadIdx.x)) {
     weight_ = static_cast<const std::uint8_t*>(params.packed_weight) +
-              static_cast<std::int64_t>(first_block) * params.steps * T::kWeightBytes + thread_ * 16;
+              (static_cast<std::int64_t>(share.first_block) * params.steps + share.first_stage * params.taps) *
+                  T::kWeightBytes +
+              thread_ * 16;
     for (int e = thread_; e < params.patch_pixels; e += kThreads) pixels_[e] = tile.pixel(params, e);
     if constexpr (T::kGather == Gather::kTaps) {
       Tap* taps = reinterpret_cast<Tap*>(shared + params.offsets);
@@ -38,6 +40,7 @@ class Producer {
       for (int tap = thread_; tap < params.taps; tap += kThreads) offsets[tap] = tap_offset(params, tap);
     }
     locate_stage();
+    if constexpr (T::kGather != Gather::kTaps) source_ += stage_.chunk * T::kChunk * params.input_stride_c;
   }
 
   // The next step's weight.

@@ -8,6 +8,7 @@ namespace convmin::sm80 {
 struct Tile {
   int m, n;              // output pixels, output channels of a block
   int warps_m, warps_n;  // of its 4 warps
+  bool shares_sums;      // blocks may share the sums of a tile
   int blocks_per_sm;     // that its registers allow
   double efficiency;     // estimated share of the tensor cores' rate, relative to the first
   const char* reason;
@@ -15,10 +16,10 @@ struct Tile {
 
 // A warp's 64 x 64 outputs read 8 KB of fragments for 64 multiplications, its 32 x 32 read 4 KB for 16.
 inline constexpr Tile kTiles[] = {
-    {128, 128, 2, 2, 2, 1.00, "tensor cores (mma.sync), 128 x 128 tile: many output channels"},
-    {256, 64, 4, 1, 2, 1.00, "tensor cores (mma.sync), 256 x 64 tile: up to 64 output channels a block"},
-    {256, 32, 4, 1, 2, 0.70, "tensor cores (mma.sync), 256 x 32 tile: up to 32 output channels a block"},
-    {64, 64, 2, 2, 4, 0.60, "tensor cores (mma.sync), 64 x 64 tile: few pixels"},
+    {128, 128, 2, 2, false, 2, 1.00, "tensor cores (mma.sync), 128 x 128 tile: many output channels"},
+    {256, 64, 4, 1, false, 2, 1.00, "tensor cores (mma.sync), 256 x 64 tile: up to 64 output channels a block"},
+    {256, 32, 4, 1, false, 2, 0.70, "tensor cores (mma.sync), 256 x 32 tile: up to 32 output channels a block"},
+    {64, 64, 2, 2, true, 4, 0.60, "tensor cores (mma.sync), 64 x 64 tile: few pixels"},
 };
 inline constexpr int kThreads = 128;
 inline constexpr int kStepBytes = 64;    // of the reduction, that a step multiplies: two mma deep
