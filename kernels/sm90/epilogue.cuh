@@ -6,8 +6,8 @@
 #include <cmath>
 
 #include "common/candidate.cuh"
+#include "common/convert.cuh"
 #include "ptx/minimum.cuh"
-#include "sm90/mainloop.cuh"
 
 namespace convmin::sm90 {
 
@@ -69,29 +69,27 @@ struct Fours {
 template <typename T>
 struct Epilogue {
   using Min = Minimum<T::kWithIndices>;
-  using Accumulators = typename Mainloop<T>::Accumulators;
+  using Accumulators = float[T::kTileN / 2];
   static constexpr int kValues = T::kTileN / 4;  // of a pixel in a thread
 
-  // A thread's channels of a block, in order: 0, 1, 8, 9, 16, ...
+  // A thread's channels of a block, in order: 0, 1, 8, 9, 16, ... beyond lane_first().
   static __device__ __forceinline__ constexpr int channel_of(int i) { return i / 2 * 8 + i % 2; }
-  static __device__ __forceinline__ int first_channel(int block_n) {
-    return block_n * T::kTileN + static_cast<int>(threadIdx.x) % 4 * 2;
-  }
+  static __device__ __forceinline__ int lane_first() { return static_cast<int>(threadIdx.x) % 4 * 2; }
 
   // What turns sums of a thread's channels into values / |scale|. In registers: the tensor cores need all but a quarter
   // of shared memory's bandwidth, and reading it there again for each pixel took up to 13 % of the kernel's time.
   class Affine {
    public:
-    __device__ __forceinline__ void load(const SharedStorage<T>& shared, int block_n) {
+    // Of a block of output channels: their addends and, where filters are scaled, their factors.
+    __device__ __forceinline__ void load(const float* addends, const float* factors) {
 #pragma unroll
       for (int i = 0; i < kValues; i += 2) {
-        const int k = first_channel(block_n) + channel_of(i);
-        addends_[i] = shared.addend[k];
-        addends_[i + 1] = shared.addend[k + 1];
+        const int k = lane_first() + channel_of(i);
+        addends_[i] = addends[k];
+        addends_[i + 1] = addends[k + 1];
         if constexpr (T::kScalesFilters) {
           // Powers of two and their signs: their upper halves are all of them.
-          factors_[i / 2] =
-              __byte_perm(__float_as_uint(shared.factor[k]), __float_as_uint(shared.factor[k + 1]), 0x7632);
+          factors_[i / 2] = __byte_perm(__float_as_uint(factors[k]), __float_as_uint(factors[k + 1]), 0x7632);
         }
       }
     }
@@ -108,38 +106,35 @@ struct Epilogue {
     unsigned factors_[T::kScalesFilters ? kValues / 2 : 1];
   };
 
-  static __device__ __forceinline__ void reduce(const Params& params, const Affine& affine, int block_n,
-                                                Accumulators& accumulators, Min (&best)[2]) {
+  // Takes a block of output channels into the minima of a thread's two pixels; `valid` of the block's channels are real.
+  static __device__ __forceinline__ void reduce(const Affine& affine, int first_channel, int valid,
+                                                const Accumulators& accumulators, Min (&best)[2]) {
     // A padding channel may not even be offered: its weights are zeros, and zero times an infinite input is NaN.
-    if ((block_n + 1) * T::kTileN <= params.k) {
-      reduce_block<false>(affine, block_n, params.k, accumulators, best);
+    if (valid >= T::kTileN) {
+      reduce_block<false>(affine, first_channel, valid, accumulators, best);
     } else {
-      reduce_block<true>(affine, block_n, params.k, accumulators, best);
+      reduce_block<true>(affine, first_channel, valid, accumulators, best);
     }
   }
 
-  static __device__ __forceinline__ void write(const Params& params, std::int64_t row, int column, Min (&best)[2]) {
+  // A pixel's result. The whole warp must call it; a quad's lanes hold one pixel.
+  template <typename Params>
+  static __device__ __forceinline__ void write(const Params& params, std::int64_t at, bool inside, Min& best) {
     using Element = typename T::Element;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      best[half].reduce_quad();
-      const int ow = column + 8 * half;
-      if (threadIdx.x % 4 != 0 || ow >= params.ow) continue;
-      const std::int64_t at = row * params.ow + ow;
-      static_cast<Element*>(params.values)[at] = Numeric<Element>::round(best[half].value * fabsf(params.scale));
-      if constexpr (T::kWithIndices) write_index(params.indices, params.index_type, at, best[half].channel);
-    }
+    best.reduce_quad();
+    if (threadIdx.x % 4 != 0 || !inside) return;
+    static_cast<Element*>(params.values)[at] = Numeric<Element>::round(best.value * fabsf(params.scale));
+    if constexpr (T::kWithIndices) write_index(params.indices, params.index_type, at, best.channel);
   }
 
  private:
   template <bool kPadded>
-  static __device__ __forceinline__ void reduce_block(const Affine& affine, int block_n, int k,
-                                                      Accumulators& accumulators, Min (&best)[2]) {
-    const int first = first_channel(block_n);
+  static __device__ __forceinline__ void reduce_block(const Affine& affine, int first_channel, int valid,
+                                                      const Accumulators& accumulators, Min (&best)[2]) {
     // The value of a pixel's i-th channel; of a padding channel, what loses to every other.
     const auto value = [&](int pixel, int i) {
       const float result = affine(i, accumulators[i / 2 * 4 + 2 * pixel + i % 2]);
-      return !kPadded || first + channel_of(i) < k ? result : HUGE_VALF;
+      return !kPadded || lane_first() + channel_of(i) < valid ? result : HUGE_VALF;
     };
     Min block[2];
     if constexpr (T::kWithIndices) {
@@ -155,7 +150,8 @@ struct Epilogue {
       for (int pixel = 0; pixel < 2; ++pixel) {
         block[pixel].value = fours[pixel].lowest;
         // A thread without a real channel in a padded block offers nothing.
-        block[pixel].channel = !kPadded || first < k ? first + channel_of(fours[pixel].index()) : kNoChannel;
+        const bool offers = !kPadded || lane_first() < valid;
+        block[pixel].channel = offers ? first_channel + lane_first() + channel_of(fours[pixel].index()) : kNoChannel;
       }
     } else {
 #pragma unroll

@@ -5,6 +5,7 @@
 #include "ptx/named_barrier.cuh"
 #include "sm90/epilogue.cuh"
 #include "sm90/launch.h"
+#include "sm90/mainloop.cuh"
 #include "sm90/pack.cuh"
 #include "sm90/producer.cuh"
 
@@ -50,7 +51,7 @@ __device__ __forceinline__ void consume(const Params& params, SharedStorage<T>& 
   const int column = first_pixel + thread / 32 * 16 + thread % 32 / 4;
   if (warpgroup == 1) ptx::named_barrier_arrive(kFirstTurnBarrier, 128 * kConsumers);  // the first turn is the other's
   typename Epilogue<T>::Affine affine;
-  affine.load(shared, 0);
+  affine.load(shared.addend, shared.factor);
   RingCursor head, next;  // the first row under the current output row; the first row not yet waited for
   for_each_run(params, [&](const Run& run) {
     int waiting = params.window;  // rows to wait for before the next output row
@@ -82,10 +83,15 @@ __device__ __forceinline__ void consume(const Params& params, SharedStorage<T>& 
             head.advance(params.ring);
           }
         }
-        if (params.blocks_n > 1) affine.load(shared, block_n);
-        Epilogue<T>::reduce(params, affine, block_n, accumulators, best);
+        const int first_channel = block_n * T::kTileN;
+        if (params.blocks_n > 1) affine.load(&shared.addend[first_channel], &shared.factor[first_channel]);
+        Epilogue<T>::reduce(affine, first_channel, params.k - first_channel, accumulators, best);
       }
-      Epilogue<T>::write(params, output_row, run.first_column + column, best);
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int ow = run.first_column + column + 8 * half;
+        Epilogue<T>::write(params, output_row * params.ow + ow, ow < params.ow, best[half]);
+      }
     }
   });
 }
