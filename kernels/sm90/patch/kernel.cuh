@@ -40,18 +40,76 @@ __device__ __forceinline__ void fill_tables(const Params& params, const Shared& 
   }
 }
 
+// Where a consumer thread's pixels are in the output.
+struct Pixels {
+  const Params& params;
+  const Origin origin;
+  int first_subtile;  // of the warpgroup's
+
+  // -1: outside. The second of a subtile's two pixels of a thread is 8 on.
+  __device__ __forceinline__ std::int64_t at(int subtile, int half) const {
+    const Patch& patch = params.patch;
+    const int all = first_subtile + subtile, by_rows = all / patch.subtiles_x, thread = static_cast<int>(threadIdx.x);
+    const int pixel = thread % 128 / 32 * 16 + thread % 32 / 4 + 8 * half;
+    const int n = origin.n + by_rows / patch.subtiles_y;
+    const int y = origin.y + by_rows % patch.subtiles_y * patch.subtile_h + pixel / patch.subtile_w;
+    const int x = origin.x + (all - by_rows * patch.subtiles_x) * patch.subtile_w + pixel % patch.subtile_w;
+    const bool inside = n < params.n && y < params.oh && x < params.ow;
+    return inside ? (static_cast<std::int64_t>(n) * params.oh + y) * params.ow + x : -1;
+  }
+};
+
+// Leaves a split's minima in memory; the unit that finds all splits of its tile there returns true with the minima of
+// all. Their order does not matter, so it does not matter either which unit that is.
+template <typename T>
+__device__ __forceinline__ bool combine_splits(const Params& params, const Shared& shared, const Unit& unit,
+                                               const Pixels& pixels,
+                                               typename Epilogue<T>::Min (&best)[T::kPerConsumer][2]) {
+  constexpr int kBarrier = 2, kConsumerThreads = 128 * kConsumers;
+  const std::int64_t all = static_cast<std::int64_t>(params.n) * params.oh * params.ow;
+#pragma unroll
+  for (int i = 0; i < T::kPerConsumer; ++i) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      best[i][half].reduce_quad();
+      const std::int64_t pixel = pixels.at(i, half), at = unit.split * all + pixel;
+      if (threadIdx.x % 4 != 0 || pixel < 0) continue;
+      __stcg(&params.split_values[at], best[i][half].value);
+      if constexpr (T::kWithIndices) __stcg(&params.split_channels[at], best[i][half].channel);
+    }
+  }
+  __threadfence();
+  ptx::named_barrier_wait(kBarrier, kConsumerThreads);
+  if (threadIdx.x == 0) *shared.is_last = atomicAdd(&params.counters[unit.tile], 1) == params.splits - 1;
+  ptx::named_barrier_wait(kBarrier, kConsumerThreads);
+  if (*shared.is_last == 0) return false;
+  __threadfence();
+#pragma unroll
+  for (int i = 0; i < T::kPerConsumer; ++i) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const std::int64_t pixel = pixels.at(i, half);
+      if (pixel < 0) continue;
+      for (int split = 0; split < params.splits; ++split) {
+        typename Epilogue<T>::Min other;
+        other.value = __ldcg(&params.split_values[split * all + pixel]);
+        if constexpr (T::kWithIndices) other.channel = __ldcg(&params.split_channels[split * all + pixel]);
+        best[i][half].merge(other);
+      }
+    }
+  }
+  return true;
+}
+
 template <typename T>
 __device__ __forceinline__ void consume(const Params& params, const Shared& shared, int warpgroup) {
-  const Patch& patch = params.patch;
-  const int thread = static_cast<int>(threadIdx.x) % 128;
-  const int blocks = params.groups * params.blocks_n;
   Mainloop<T> mainloop(params, shared, warpgroup * T::kPerConsumer);
-  for (int tile = static_cast<int>(blockIdx.x); tile < params.tiles; tile += static_cast<int>(gridDim.x)) {
+  for_each_unit(params, [&](const Unit& unit) {
     typename Epilogue<T>::Min best[T::kPerConsumer][2];
-    for (int block = 0; block < blocks; ++block) {
+    for (int block = unit.first_block; block < unit.end_block(); ++block) {
       const int group = block / params.blocks_n, block_n = block - group * params.blocks_n;
       typename Mainloop<T>::Accumulators accumulators;
-      mainloop.run(block_n == 0, block_n == params.blocks_n - 1, accumulators);
+      mainloop.run(unit.opens(params, block), unit.closes(params, block), accumulators);
       typename Epilogue<T>::Affine affine;
       affine.load(&shared.addends[block * T::kTileN], nullptr);
 #pragma unroll
@@ -60,22 +118,17 @@ __device__ __forceinline__ void consume(const Params& params, const Shared& shar
                             params.group_outputs - block_n * T::kTileN, accumulators[i], best[i]);
       }
     }
-    const Origin origin(params, tile);
+    const Pixels pixels{params, Origin(params, unit.tile), warpgroup * T::kPerConsumer};
+    if (params.splits > 1 && !combine_splits<T>(params, shared, unit, pixels, best)) return;
 #pragma unroll
     for (int i = 0; i < T::kPerConsumer; ++i) {
-      const int subtile = warpgroup * T::kPerConsumer + i;
-      const int rest = subtile / patch.subtiles_x, column = (subtile - rest * patch.subtiles_x) * patch.subtile_w;
-      const int n = origin.n + rest / patch.subtiles_y, row = rest % patch.subtiles_y * patch.subtile_h;
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const int pixel = thread / 32 * 16 + thread % 32 / 4 + 8 * half;
-        const int y = origin.y + row + pixel / patch.subtile_w, x = origin.x + column + pixel % patch.subtile_w;
-        const bool inside = n < params.n && y < params.oh && x < params.ow;
-        const std::int64_t at = (static_cast<std::int64_t>(n) * params.oh + y) * params.ow + x;
-        Epilogue<T>::write(params, at, inside, best[i][half]);
+        const std::int64_t at = pixels.at(i, half);
+        Epilogue<T>::write(params, at, at >= 0, best[i][half]);
       }
     }
-  }
+  });
 }
 
 template <typename T>

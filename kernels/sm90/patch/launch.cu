@@ -37,12 +37,14 @@ Params make_params(const Problem& problem, const Plan& plan, const Arguments& ar
   params.group_channels = static_cast<int>(problem.c / problem.groups);
   params.group_outputs = static_cast<int>(problem.k / problem.groups);
   params.vectors = vectors_fit(problem);
+  params.together = pixels_together(problem);
 
   params.patch = patch_of(problem, plan);
   params.tables = tables_of(problem, params.patch, plan.tile_n);
   params.tiles_x = ceil_divide(problem.ow, params.patch.width);
   params.tiles_y = ceil_divide(problem.oh, params.patch.height);
-  params.tiles = params.tiles_x * params.tiles_y * ceil_divide(problem.n, params.patch.subtiles_n);
+  params.tiles = static_cast<int>(tiles_of(problem, params.patch));
+  params.splits = plan.splits;
   params.chunks = ceil_divide(params.group_channels, chunk_of(problem.dtype));
   params.blocks_n = ceil_divide(params.group_outputs, plan.tile_n);
   params.slots = plan.stages;
@@ -54,7 +56,12 @@ Params make_params(const Problem& problem, const Plan& plan, const Arguments& ar
   params.weight_stride_c = problem.weight_strides[1];
   params.weight_stride_r = problem.weight_strides[2];
   params.weight_stride_s = problem.weight_strides[3];
-  params.packed_weight = arguments.workspace;
+  const Workspace parts = workspace(problem, plan);
+  auto* base = static_cast<char*>(arguments.workspace);
+  params.packed_weight = base;
+  params.counters = reinterpret_cast<int*>(base + parts.counters);
+  params.split_values = reinterpret_cast<float*>(base + parts.values);
+  params.split_channels = reinterpret_cast<int*>(base + parts.channels);
   return params;
 }
 

@@ -31,8 +31,6 @@ class Mainloop {
 
   // One tile of output channels. The input's slots are read for the first time, or the last, of a patch.
   __device__ __forceinline__ void run(bool first, bool last, Accumulators& accumulators) {
-    if (params_.resident && !first) input_ = patch_begin_;
-    if (first) patch_begin_ = input_;
     int accumulate = 0;
     std::uint32_t read_stage = 0, read_slot = 0;  // barriers to arrive at once the multiplications before are done
     const int taps = params_.r * params_.s;
@@ -67,6 +65,7 @@ class Mainloop {
 #pragma unroll
     for (auto& subtile : accumulators) ptx::wgmma_hold(subtile);
     release(read_stage), release(read_slot);
+    if (params_.resident && !last) input_.rewind(shared_.input, params_.chunks);
   }
 
  private:
@@ -94,7 +93,7 @@ class Mainloop {
   const Params& params_;
   const Shared& shared_;
   const bool leader_;
-  Cursor input_, patch_begin_, weight_;
+  Cursor input_, weight_;
   std::uint32_t high_;                       // of the input's descriptors
   std::uint32_t subtile_[T::kPerConsumer];  // where they begin in a slot
 };

@@ -1,4 +1,5 @@
-// Packs the weight into the tiles that the patch kernel streams: K-major, swizzled, float32 rounded to TF32.
+// Packs the weight into the tiles that the patch kernel streams: K-major, swizzled, float32 rounded to TF32. And sets the
+// tiles' counters to zero.
 #pragma once
 
 #include "ptx/mma.cuh"
@@ -19,6 +20,12 @@ __global__ void __launch_bounds__(kPackThreads) conv_scale_min_sm90_patch_pack(c
   const bool real = k < params.group_outputs;
   const auto* filter = static_cast<const Element*>(params.weight) +
                        (real ? static_cast<std::int64_t>(group) * params.group_outputs + k : 0) * params.weight_stride_k;
+  if (params.splits > 1 && chunk == 0) {
+    for (int i = row * kPackThreads + static_cast<int>(threadIdx.x); i < params.tiles;
+         i += static_cast<int>(gridDim.x) * kPackThreads) {
+      params.counters[i] = 0;
+    }
+  }
   const int taps = params.r * params.s;
   auto* image = static_cast<std::uint8_t*>(params.packed_weight) +
                 (static_cast<std::int64_t>(block) * params.chunks + chunk) * taps * T::kStageBytes + n * kRowBytes;

@@ -36,11 +36,6 @@ Patch make_patch(const Problem& problem, int subtile_w, int subtiles_n, int subt
   return patch;
 }
 
-std::int64_t tiles_of(const Problem& problem, const Patch& patch) {
-  return ceil_divide(problem.n, patch.subtiles_n) * ceil_divide(problem.oh, patch.height) *
-         ceil_divide(problem.ow, patch.width);
-}
-
 // Of `per_consumer` subtiles for each consumer.
 Patch choose_patch(const Problem& problem, int per_consumer, int sm_count) {
   const int subtiles = kConsumers * per_consumer;
@@ -62,6 +57,11 @@ Patch choose_patch(const Problem& problem, int per_consumer, int sm_count) {
 
 }  // namespace
 
+std::int64_t tiles_of(const Problem& problem, const Patch& patch) {
+  return ceil_divide(problem.n, patch.subtiles_n) * ceil_divide(problem.oh, patch.height) *
+         ceil_divide(problem.ow, patch.width);
+}
+
 int chunk_of(DType dtype) { return static_cast<int>(kRowBytes / element_size(dtype)); }
 
 bool vectors_fit(const Problem& problem) {
@@ -72,9 +72,27 @@ bool vectors_fit(const Problem& problem) {
   return problem.input_strides[1] == 1 && problem.input_alignment % 16 == 0 && problem.c / problem.groups % pack == 0;
 }
 
-std::int64_t packed_bytes(const Problem& problem, int tile_n) {
-  return problem.groups * ceil_divide(problem.k / problem.groups, tile_n) *
-         ceil_divide(problem.c / problem.groups, chunk_of(problem.dtype)) * problem.r * problem.s * tile_n * kRowBytes;
+int pixels_together(const Problem& problem) {
+  for (const int count : {4, 2}) {
+    bool fits = problem.input_strides[3] == 1 && problem.w % count == 0 &&
+                problem.input_alignment % (count * element_size(problem.dtype)) == 0;
+    for (const int axis : {0, 1, 2}) fits = fits && problem.input_strides[axis] % count == 0;
+    if (fits) return count;
+  }
+  return 1;
+}
+
+Workspace workspace(const Problem& problem, const Plan& plan) {
+  Workspace result{};
+  result.counters = problem.groups * ceil_divide(problem.k / problem.groups, plan.tile_n) *
+                    ceil_divide(problem.c / problem.groups, chunk_of(problem.dtype)) * problem.r * problem.s *
+                    plan.tile_n * kRowBytes;
+  const bool split = plan.splits > 1;
+  const std::int64_t pixels = problem.n * problem.oh * problem.ow;
+  result.values = result.counters + (split ? 4 * round_up(tiles_of(problem, patch_of(problem, plan)), 4) : 0);
+  result.channels = result.values + (split ? 4 * plan.splits * pixels : 0);
+  result.bytes = result.channels + (split && problem.with_indices ? 4 * plan.splits * pixels : 0);
+  return result;
 }
 
 Tables tables_of(const Problem& problem, const Patch& patch, int tile_n) {
@@ -83,7 +101,7 @@ Tables tables_of(const Problem& problem, const Patch& patch, int tile_n) {
   tables.taps = tables.offsets + 8 * patch.pixels;
   tables.addends = tables.taps + static_cast<int>(4 * round_up(problem.r * problem.s, 4));
   const std::int64_t channels = problem.groups * round_up(problem.k / problem.groups, tile_n);
-  tables.bytes = tables.addends + static_cast<int>(4 * channels);
+  tables.bytes = tables.addends + static_cast<int>(4 * channels) + 16;
   return tables;
 }
 
@@ -159,7 +177,11 @@ const char* plan(const Problem& original, const Device& device, Plan* plan) {
     std::int64_t slots = std::min<std::int64_t>(kMaxSlots, room / slot);
     if (room < slot || (slots < 2 && chunks > 1)) continue;
     const std::int64_t tiles = tiles_of(problem, patch);
-    const double cost = static_cast<double>(ceil_divide(tiles, device.sm_count)) * (per_consumer == 2 ? 1.9 : 1.0);
+    // Too few tiles to fill the GPU: units share a tile, a run of the tiles of output channels each.
+    const std::int64_t blocks = problem.groups * blocks_n;
+    const std::int64_t splits = std::clamp<std::int64_t>(device.sm_count / tiles, 1, blocks);
+    const double cost = static_cast<double>(ceil_divide(tiles * splits, device.sm_count) * ceil_divide(blocks, splits)) *
+                        (per_consumer == 2 ? 1.9 : 1.0);
     if (cost >= least) continue;
     least = cost;
     // What the input does not need, the weight gets.
@@ -171,8 +193,8 @@ const char* plan(const Problem& original, const Device& device, Plan* plan) {
     plan->tile_m = kSubtile * kConsumers * per_consumer;
     plan->tile_rows = patch.height;
     plan->tile_columns = patch.width;
-    plan->splits = 1;
-    plan->blocks = std::min<std::int64_t>(device.sm_count, tiles);
+    plan->splits = static_cast<int>(splits);
+    plan->blocks = std::min<std::int64_t>(device.sm_count / splits, tiles) * splits;
     plan->shared_memory = static_cast<int>(fixed + slots * slot + (stages - kMinStages) * stage);
   }
   if (least == HUGE_VAL) return "the input under an output tile exceeds shared memory";
@@ -184,7 +206,7 @@ const char* plan(const Problem& original, const Device& device, Plan* plan) {
   plan->tile_k = chunk_of(problem.dtype);
   plan->threads = kThreads;
   plan->fallback_blocks = 0;
-  plan->workspace_bytes = packed_bytes(problem, tile_n);
+  plan->workspace_bytes = workspace(problem, *plan).bytes;
   plan->reason = "tensor cores (wgmma), weight streamed through shared memory, minimum in registers";
   return nullptr;
 }

@@ -28,7 +28,7 @@ Patch patch_of(const Problem& problem, const Plan& plan);
 // Byte offsets of shared memory's tables: of the patch's pixels in the input, of the taps in the patch, and of what each
 // output channel adds. The weight's stages follow, then the input's slots.
 struct Tables {
-  int offsets, taps, addends;
+  int offsets, taps, addends;  // the last word is the splits'
   int bytes;
 };
 Tables tables_of(const Problem& problem, const Patch& patch, int tile_n);
@@ -36,6 +36,14 @@ int stages_of(const Problem& problem, const Patch& patch, const Plan& plan);  //
 
 int chunk_of(DType dtype);  // input channels of 128 bytes
 bool vectors_fit(const Problem& problem);
-std::int64_t packed_bytes(const Problem& problem, int tile_n);
+int pixels_together(const Problem& problem);  // that one load reads: 4, 2 or 1
+std::int64_t tiles_of(const Problem& problem, const Patch& patch);
+
+// What Plan::workspace_bytes is divided into, from 0: the packed weight; with splits their counters and minima.
+struct Workspace {
+  std::int64_t counters, values, channels;  // byte offsets
+  std::int64_t bytes;
+};
+Workspace workspace(const Problem& problem, const Plan& plan);
 
 }  // namespace convmin::sm90::patch

@@ -19,7 +19,9 @@ struct Traits {
   static constexpr int kPacks = kChunk / kPack;
   static constexpr int kSteps = kRowBytes / 32;  // of the tensor cores, in a chunk
   static constexpr int kStageBytes = kTileN * kRowBytes;
-  static constexpr int kProducerRegisters = 88, kConsumerRegisters = 208, kStartRegisters = 168;
+  static constexpr int kStartRegisters = 168;
+  static constexpr int kConsumerRegisters = kPerConsumer == 1 ? 184 : 200;
+  static constexpr int kProducerRegisters = kPerConsumer == 1 ? 136 : 104;
   static_assert(kProducerRegisters + kConsumers * kConsumerRegisters <= (1 + kConsumers) * kStartRegisters,
                 "or the consumers wait for ever");
 };
