@@ -6,6 +6,7 @@
 
 #include "checks.h"
 #include "convmin/ops.h"
+#include "transforms.h"
 
 namespace convmin {
 namespace {
@@ -60,6 +61,10 @@ at::Tensor values_autograd(const at::Tensor& input, const at::Tensor& weight, co
                            double scale, SymIntArrayRef stride, SymIntArrayRef padding, SymIntArrayRef dilation,
                            SymInt groups) {
   check_tensors(input, weight, bias);
+  if (transforms::active(input, weight, bias)) {
+    return std::get<0>(
+        transforms::differentiable(input, weight, bias, scale, stride, padding, dilation, std::move(groups)));
+  }
   if (needs_grad(input, weight, bias)) {
     return ConvScaleMin::apply(input, weight, bias, scale, stride, padding, dilation, groups)[0];
   }
@@ -72,6 +77,9 @@ std::tuple<at::Tensor, at::Tensor> with_indices_autograd(const at::Tensor& input
                                                          SymIntArrayRef stride, SymIntArrayRef padding,
                                                          SymIntArrayRef dilation, SymInt groups) {
   check_tensors(input, weight, bias);
+  if (transforms::active(input, weight, bias)) {
+    return transforms::differentiable(input, weight, bias, scale, stride, padding, dilation, std::move(groups));
+  }
   if (needs_grad(input, weight, bias)) {
     const auto results = ConvScaleMin::apply(input, weight, bias, scale, stride, padding, dilation, groups);
     return {results[0], results[1]};
