@@ -7,8 +7,10 @@ torch.Size([1, 1, 30, 30])
 """
 
 from convmin import _library as _library  # first: registers the operators
-from convmin import _batching, reference
+from convmin import _batching, _flops, _sharding, reference
+from convmin._decompositions import decompositions
 from convmin._library import __version__, include_dir, library_dir
+from convmin._when_imported import when_imported
 from convmin.functional import conv2d_scale_min, conv2d_scale_min_with_indices
 from convmin.fusion import FusionReport, FusionSite, fuse
 from convmin.inductor import disable_inductor_fusion, enable_inductor_fusion
@@ -16,6 +18,8 @@ from convmin.introspection import DeviceProperties, Explanation, build_info, exp
 from convmin.modules import ConvScaleMin2d
 
 _batching.register()
+when_imported("torch.utils.flop_counter", _flops.register)
+when_imported("torch.distributed.tensor", _sharding.register)
 
 __all__ = [
     "ConvScaleMin2d",
@@ -27,6 +31,7 @@ __all__ = [
     "build_info",
     "conv2d_scale_min",
     "conv2d_scale_min_with_indices",
+    "decompositions",
     "disable_inductor_fusion",
     "enable_inductor_fusion",
     "explain",
