@@ -13,6 +13,8 @@ from torch import nn
 from torch.fx import Graph, Node
 from torch.nn import functional as F
 
+from convmin.modules import ConvScaleMin2d
+
 aten = torch.ops.aten
 
 _CONV = {torch.conv2d, F.conv2d, aten.conv2d.default, aten.conv2d.padding}
@@ -91,7 +93,8 @@ def erase(graph: Graph, match: Match) -> None:
 def is_convolution(node: Node, root: nn.Module | None) -> bool:
     """Whether a node is a two-dimensional convolution: a function, an operator or a module."""
     if node.op == "call_module":
-        return isinstance(module_of(node, root), nn.Conv2d)
+        module = module_of(node, root)
+        return isinstance(module, nn.Conv2d) and not isinstance(module, ConvScaleMin2d)
     if node.op != "call_function":
         return False
     if node.target in _CONVOLUTION:

@@ -232,7 +232,7 @@ class _Fusion:
     def visit(self, path: str, module: nn.Module) -> None:
         """Rewrites one module's forward, if the pattern is in it; its submodules have been visited."""
         if isinstance(module, GraphModule):
-            self._rewrite(path, module, module.graph, root=module)
+            self._rewrite(path, module.graph, module)
             module.recompile()
             return
         library = type(module).__module__.startswith(("torch.nn", "torch.ao.nn"))
@@ -240,6 +240,7 @@ class _Fusion:
             return
         if type(module).forward in (nn.Module.forward, nn.ModuleList.forward, nn.ModuleDict.forward):
             return  # a container
+        matches: dict[str, _pattern.Match] = {}
         try:
             if "forward" in vars(module):
                 raise _Refused("its forward was replaced")
@@ -248,11 +249,12 @@ class _Fusion:
             if matches:
                 self._specialize(path, module, matches)
         except _Refused as refused:
-            self.refused[id(module)] = f"{path or type(module).__name__}: {refused}"
+            self.refused[id(module)] = reason = f"the forward of {path or type(module).__name__}: {refused}"
+            self.left.update(dict.fromkeys(matches, reason))
 
-    def _note(self, path: str, graph: Graph, root: nn.Module) -> list[_pattern.Match]:
+    def _note(self, path: str, graph: Graph, root: nn.Module) -> dict[str, _pattern.Match]:
         """Enters what was found in a graph, and returns the matches that may be fused."""
-        matches = []
+        matches = {}
         counts: dict[str, int] = {}
         for node in graph.nodes:
             if node.target is conv2d_scale_reduce and isinstance(node.args[1], Node):
@@ -263,8 +265,7 @@ class _Fusion:
             if reason:
                 self.left[where] = reason
             elif isinstance(found, _pattern.Match):
-                matches.append(found)
-                self.left[where] = str(found)  # until it is fused
+                matches[where] = found
         return matches
 
     @staticmethod
@@ -286,9 +287,9 @@ class _Fusion:
             return "it has hooks"
         return None
 
-    def _specialize(self, path: str, module: nn.Module, matches: list[_pattern.Match]) -> None:
+    def _specialize(self, path: str, module: nn.Module, matches: dict[str, _pattern.Match]) -> None:
         """Traces again, with every submodule that has no part in the pattern left whole, and swaps the class."""
-        parts = {_innermost(node) for match in matches for node in match.nodes}
+        parts = {_innermost(node) for match in matches.values() for node in match.nodes}
         inlined = {
             id(module.get_submodule(path[:end]))
             for path in parts
@@ -302,13 +303,11 @@ class _Fusion:
         other = _trace(module, is_opaque, training=not module.training)
         if graph.python_code("self").src != other.python_code("self").src:
             raise _Refused("it depends on training")
-        self._rewrite(path, module, graph, root=module)
+        self._rewrite(path, graph, module)
         _swap_class(module, graph)
 
-    def _rewrite(self, path: str, module: nn.Module, graph: Graph, root: nn.Module) -> None:
-        counts: dict[str, int] = {}
-        for match in self._note(path, graph, root):
-            where = self._where(path, match.conv, counts)
+    def _rewrite(self, path: str, graph: Graph, root: nn.Module) -> None:
+        for where, match in self._note(path, graph, root).items():
             replace(graph, match, root)
             self.left.pop(where, None)
             self.fused[where] = str(match)
