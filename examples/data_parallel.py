@@ -57,9 +57,7 @@ def train(model: nn.Module, images: torch.Tensor, steps: int = 5) -> float:
 def parameters(model: nn.Module) -> dict[str, torch.Tensor]:
     """Whole parameters by the plain model's names, wherever they are."""
     state = model.module.state_dict() if isinstance(model, DistributedDataParallel) else model.state_dict()
-    return {
-        name: (value.full_tensor() if isinstance(value, DTensor) else value).cpu() for name, value in state.items()
-    }
+    return {name: (value.full_tensor() if isinstance(value, DTensor) else value).cpu() for name, value in state.items()}
 
 
 def main() -> None:

@@ -52,7 +52,9 @@ def shardings(device: torch.device) -> None:
     with torch.no_grad():
         values = convmin.conv2d_scale_min(place(x, Replicate()), uneven)
     torch.testing.assert_close(values.full_tensor(), convmin.conv2d_scale_min(x, weight[:5]))
-    grouped = convmin.conv2d_scale_min(place(numbers(2, 6, 5, 5).to(device), Replicate()), place(weight, Shard(0)), groups=2)
+    grouped = convmin.conv2d_scale_min(
+        place(numbers(2, 6, 5, 5).to(device), Replicate()), place(weight, Shard(0)), groups=2
+    )
     expected = convmin.conv2d_scale_min(numbers(2, 6, 5, 5).to(device), weight, groups=2)
     torch.testing.assert_close(grouped.full_tensor(), expected)
 

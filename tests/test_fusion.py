@@ -128,7 +128,7 @@ class Darkest(nn.Module):
 
 
 def test_module_trees() -> None:
-    """Sequentials keep their kind and their entries; the smallest module that holds a pattern is the one that changes."""
+    """Sequentials keep their kind and their entries; the smallest module that holds a pattern changes, and no other."""
     model = Darkest()
     report = check(model, torch.randn(IMAGE), fused=3, left=1)
     assert {site.where for site in report.fused} == {"block.conv", "stages.0.0", "stages.1.0"}
@@ -360,6 +360,6 @@ def test_autocast() -> None:
 
 
 def test_what_is_not_a_model() -> None:
-    with pytest.raises(TypeError, match="fuse: expected model to be an nn.Module, got list"):
+    with pytest.raises(TypeError, match=r"fuse: expected model to be an nn\.Module, got list"):
         convmin.fuse([nn.Conv2d(3, 8, 3)])  # type: ignore[arg-type]
     assert str(convmin.fuse(nn.ReLU())) == "no convolution"

@@ -1,4 +1,4 @@
-"""torch.func: vmap, grad, vjp, jvp, Jacobians and functional_call, against the same transforms of PyTorch's operators."""
+"""torch.func: vmap, grad, vjp, jvp, Jacobians and functional_call, against those of PyTorch's operators."""
 
 from __future__ import annotations
 

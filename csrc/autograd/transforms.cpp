@@ -91,8 +91,7 @@ at::Tensor output_tangent(const at::Tensor& input, const at::Tensor& weight, con
 bool active(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
   // The key by which torch.func hands a call from one of its transforms on to the next.
   return c10::impl::tls_is_dispatch_key_included(c10::DispatchKey::FuncTorchDynamicLayerBackMode) ||
-         has_tangent(input) || has_tangent(weight) ||
-         (bias.has_value() && has_tangent(*bias));
+         has_tangent(input) || has_tangent(weight) || (bias.has_value() && has_tangent(*bias));
 }
 
 std::tuple<at::Tensor, at::Tensor> differentiable(const at::Tensor& input, const at::Tensor& weight,

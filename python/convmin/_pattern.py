@@ -17,18 +17,44 @@ from convmin.modules import ConvScaleMin2d
 
 aten = torch.ops.aten
 
-_CONV = {torch.conv2d, F.conv2d, aten.conv2d.default, aten.conv2d.padding}
-_CONVOLUTION = {torch.convolution, aten.convolution.default}
-_MUL = {operator.mul, operator.imul, torch.mul, torch.multiply, aten.mul.Tensor, aten.mul.Scalar, aten.mul_.Tensor}
+_CONV: set[Any] = {torch.conv2d, F.conv2d, aten.conv2d.default, aten.conv2d.padding}
+_CONVOLUTION: set[Any] = {torch.convolution, aten.convolution.default}
+_MUL: set[Any] = {
+    operator.mul,
+    operator.imul,
+    torch.mul,
+    torch.multiply,
+    aten.mul.Tensor,
+    aten.mul.Scalar,
+    aten.mul_.Tensor,
+}
 _MUL |= {"mul", "mul_", "multiply", "multiply_"}
-_DIV = {operator.truediv, operator.itruediv, torch.div, torch.divide, torch.true_divide}
+_DIV: set[Any] = {operator.truediv, operator.itruediv, torch.div, torch.divide, torch.true_divide}
 _DIV |= {aten.div.Tensor, aten.div.Scalar, aten.div_.Tensor, "div", "div_", "divide", "divide_", "true_divide"}
-_NEG = {operator.neg, torch.neg, torch.negative, aten.neg.default, "neg", "neg_", "negative", "negative_"}
-_PAIR = {torch.min: 1, "min": 1, aten.min.dim: 1, torch.max: -1, "max": -1, aten.max.dim: -1}  # (values, indices)
-_VALUES = {torch.amin: 1, "amin": 1, aten.amin.default: 1, torch.amax: -1, "amax": -1, aten.amax.default: -1}
+_NEG: set[Any] = {operator.neg, torch.neg, torch.negative, aten.neg.default, "neg", "neg_", "negative", "negative_"}
+_PAIR: dict[Any, int] = {
+    torch.min: 1,
+    "min": 1,
+    aten.min.dim: 1,
+    torch.max: -1,
+    "max": -1,
+    aten.max.dim: -1,
+}  # (values, indices)
+_VALUES: dict[Any, int] = {
+    torch.amin: 1,
+    "amin": 1,
+    aten.amin.default: 1,
+    torch.amax: -1,
+    "amax": -1,
+    aten.amax.default: -1,
+}
 
 # What changes how the operators between a convolution and its minimum run.
-_MODES = {torch._C._set_grad_enabled, torch.amp.autocast_mode._enter_autocast, torch.amp.autocast_mode._exit_autocast}
+_MODES: set[Any] = {
+    torch._C._set_grad_enabled,
+    torch.amp.autocast_mode._enter_autocast,
+    torch.amp.autocast_mode._exit_autocast,
+}
 
 # A quotient becomes a product with the reciprocal, which must neither overflow nor lose bits as a float32.
 _MAX_DIVISOR = 2.0**100
@@ -113,7 +139,17 @@ def module_of(node: Node, root: nn.Module | None) -> nn.Module | None:
     return module
 
 
-_CONVOLUTION_NAMES = ("input", "weight", "bias", "stride", "padding", "dilation", "transposed", "output_padding", "groups")
+_CONVOLUTION_NAMES = (
+    "input",
+    "weight",
+    "bias",
+    "stride",
+    "padding",
+    "dilation",
+    "transposed",
+    "output_padding",
+    "groups",
+)
 _DEFAULTS = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1, "dim": None, "keepdim": False}
 
 

@@ -32,7 +32,7 @@ def register() -> None:
     @register_sharding(ops.conv2d_scale_min.default)
     def values(input: Any, weight: Any, bias: Any, *rest: Any) -> list[Sharding]:
         whole = [Replicate(), bias_as(bias, Replicate())]
-        shardings = [([Replicate()], [Replicate(), *whole, *numbers])]
+        shardings: list[Sharding] = [([Replicate()], [Replicate(), *whole, *numbers])]
         if len(input.shape) == 4:
             shardings.append(([Shard(0)], [Shard(0), *whole, *numbers]))
         if rest[-1] == 1 and _divides(weight):
@@ -43,7 +43,7 @@ def register() -> None:
     @register_sharding(ops.conv2d_scale_min_with_indices.default)
     def with_indices(input: Any, weight: Any, bias: Any, *rest: Any) -> list[Sharding]:
         whole = [Replicate(), bias_as(bias, Replicate())]
-        shardings = [([Replicate()] * 2, [Replicate(), *whole, *numbers])]
+        shardings: list[Sharding] = [([Replicate()] * 2, [Replicate(), *whole, *numbers])]
         if len(input.shape) == 4:
             shardings.append(([Shard(0)] * 2, [Shard(0), *whole, *numbers]))
         return shardings
@@ -56,14 +56,14 @@ def register() -> None:
             return [placement if want else None for placement, want in zip(placements, mask, strict=True)]
 
         whole = [Replicate()] * 4
-        shardings = [(wanted(*[Replicate()] * 3), [*whole, *numbers, None])]
+        shardings: list[Sharding] = [(wanted(*[Replicate()] * 3), [*whole, *numbers, None])]
         if len(input.shape) == 4:
             split = [Shard(0), Shard(0), Replicate(), Shard(0)]
             shardings.append((wanted(Shard(0), Partial(), Partial()), [*split, *numbers, None]))
         return shardings
 
-    # A decision is remembered by the tensors' layouts and by the arguments from this one on. register_sharding takes the
-    # first integer, "groups", for it, and would give a call with another stride the shape of the first one.
+    # A decision is remembered by the tensors' layouts and by the arguments from this one on. register_sharding takes
+    # the first integer, "groups", for it, and would give a call with another stride the shape of the first one.
     schemas = DTensor._op_dispatcher.sharding_propagator.op_to_schema_info
     for op, first in (
         (ops.conv2d_scale_min, 3),

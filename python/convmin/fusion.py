@@ -56,16 +56,16 @@ class FusionReport:
 def fuse(model: nn.Module) -> FusionReport:
     """Replaces convolution, scale and minimum over channels by the fused operator, in place.
 
-    Found are ``F.conv2d`` and ``nn.Conv2d``, then at most one product with or quotient by a number (and any signs), then
-    the values of ``min`` or ``amin`` (``max`` or ``amax``, by negation) over channels, with ``keepdim`` or not: within a
-    ``forward``, across the modules of an ``nn.Sequential``, and across modules in general. A module whose ``forward``
-    holds the pattern gets a subclass of its class (as ``torch.nn.utils.parametrize`` does) with the rewritten
-    ``forward``; submodules, parameters, their names, hooks and the ``state_dict`` stay as they are.
+    Found are ``F.conv2d`` and ``nn.Conv2d``, then at most one product with or quotient by a number (and any signs),
+    then the values of ``min`` or ``amin`` (``max`` or ``amax``, by negation) over channels, with ``keepdim`` or not:
+    within a ``forward``, across the modules of an ``nn.Sequential``, and across modules in general. A module whose
+    ``forward`` holds the pattern gets a subclass of its class (as ``torch.nn.utils.parametrize`` does) with the
+    rewritten ``forward``; submodules, parameters, their names, hooks and the ``state_dict`` stay as they are.
 
     Numbers in a rewritten ``forward`` are those of the moment. Left alone is what could change results: a ``forward``
     that ``torch.fx`` can't trace, or that depends on ``training``, sets attributes, makes tensors or switches autograd;
-    and convolutions whose output is used elsewhere, or scaled by a tensor. Where channels tie, gradients go to the first
-    of them, as ``min``'s do; ``amin`` spreads them.
+    and convolutions whose output is used elsewhere, or scaled by a tensor. Where channels tie, gradients go to the
+    first of them, as ``min``'s do; ``amin`` spreads them.
 
     Args:
         model: any module, in training or evaluation mode, on any device; also a ``torch.fx.GraphModule``, so what
@@ -145,7 +145,11 @@ class _Tracer(Tracer):
         return super().is_leaf_module(m, module_qualified_name) or self.is_opaque(m)
 
     def create_node(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **named: Any) -> Node:
-        if torch.is_grad_enabled() != self.grad or torch.is_autocast_enabled("cuda") or torch.is_autocast_enabled("cpu"):
+        if (
+            torch.is_grad_enabled() != self.grad
+            or torch.is_autocast_enabled("cuda")
+            or torch.is_autocast_enabled("cpu")
+        ):
             raise _Refused("it switches autograd or autocast")  # which would not be part of the graph
         node = super().create_node(kind, target, args, kwargs, *rest, **named)
         if kind == "get_attr" and "_tensor_constant" in str(target):
@@ -236,7 +240,9 @@ class _Fusion:
             module.recompile()
             return
         library = type(module).__module__.startswith(("torch.nn", "torch.ao.nn"))
-        if (library and not isinstance(module, nn.Sequential)) or isinstance(module, (torch.jit.ScriptModule, ConvScaleMin2d)):
+        if (library and not isinstance(module, nn.Sequential)) or isinstance(
+            module, (torch.jit.ScriptModule, ConvScaleMin2d)
+        ):
             return
         if type(module).forward in (nn.Module.forward, nn.ModuleList.forward, nn.ModuleDict.forward):
             return  # a container
@@ -387,7 +393,7 @@ def _reduce(self: nn.Module, protocol: Any) -> tuple[Any, ...]:
 
 
 def _unfused(base: type[nn.Module]) -> nn.Module:
-    cls = type(base.__name__, (base,), {"__setstate__": _restore})
+    cls: Any = type(base.__name__, (base,), {"__setstate__": _restore})
     return cls.__new__(cls)
 
 

@@ -8,8 +8,8 @@ from types import TracebackType
 class enable_inductor_fusion:
     """From now on ``torch.compile`` (backend inductor) fuses what :func:`convmin.fuse` would, in any model it compiles.
 
-    It happens before gradients are derived, so in training too, and changes no module. What is compiled already stays as
-    it is until ``torch.compiler.reset()``. The pass has a stable identity, so Inductor's caches work and tell graphs
+    It happens before gradients are derived, so in training too, and changes no module. What is compiled already stays
+    as it is until ``torch.compiler.reset()``. The pass has a stable identity, so Inductor's caches work and tell graphs
     with and without it apart. A pass that was set before (``torch._inductor.config.pre_grad_custom_pass``) still runs.
 
     As a context manager it is in force for what is compiled, that is called for the first time, within the block.

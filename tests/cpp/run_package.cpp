@@ -1,5 +1,5 @@
-// Serves an AOTInductor package without Python: run_package PACKAGE BATCH. libconvmin.so, which is linked, registers the
-// operator that the package calls.
+// Serves an AOTInductor package without Python: run_package PACKAGE BATCH. libconvmin.so, which is linked, registers
+// the operator that the package calls.
 #include <ATen/Functions.h>
 #include <c10/core/InferenceMode.h>
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
