@@ -67,8 +67,8 @@ with torch.no_grad():
 def test_ahead_of_time_inductor(tmp_path: Path) -> None:
     """A package for serving, the batch left open, run from Python and by a program without Python: the operator is
     called by its schema. On the CPU, as the generated code's call is the same on CUDA, where building it takes a CUDA
-    Toolkit. In a process of its own, since a package whose compiler and C++ library don't match those of torch crashes: no fault
-    of ours where nn.Conv2d's does so too."""
+    Toolkit. In a process of its own, since a package whose compiler and C++ library don't match those of torch crashes:
+    no fault of ours where nn.Conv2d's does so too."""
     path = tmp_path / "layer.pt2"
 
     def package(layer: str) -> subprocess.CompletedProcess[str]:
