@@ -46,6 +46,7 @@ def shardings(device: torch.device) -> None:
             with torch.no_grad():
                 values = convmin.conv2d_scale_min(*arguments, scale, stride)
                 expected = convmin.conv2d_scale_min(x, weight, bias, scale, stride)
+            assert values.shape == expected.shape
             torch.testing.assert_close(values.full_tensor(), expected)
             assert kept in repr(values.placements), (where_x, where_weight, values.placements)
     uneven = place(weight[:5], Shard(0))  # a process would have no channel to take the minimum of

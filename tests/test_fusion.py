@@ -135,6 +135,10 @@ def test_module_trees() -> None:
     assert report.left[0].where == "rest.0" and "rest.1" in report.left[0].note
     assert all(isinstance(stage, nn.Sequential) and len(stage) == 3 for stage in model.stages)
     assert type(model.rest) is nn.Sequential and model.note == {"kept": True}
+    seen = []
+    model.rest.register_forward_hook(lambda *_: seen.append("rest"))
+    model(torch.randn(IMAGE))
+    assert seen == ["rest"]  # it has no part in the pattern, so it is called as before
     old = Darkest().state_dict()
     model.load_state_dict(old)  # a checkpoint from before
     reference = Darkest()
@@ -331,6 +335,7 @@ def test_exported_graphs() -> None:
         before = graph_module(x)
         report = convmin.fuse(graph_module)
         assert len(report.fused) == 1, report
+        assert conv2d_scale_reduce in [node.target for node in graph_module.graph.nodes]
         with Calls() as calls:
             torch.testing.assert_close(graph_module(x), before)
         assert (calls.fused, calls.convolutions) == (1, 0)
