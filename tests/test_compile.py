@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import convmin
@@ -109,3 +109,26 @@ def test_a_wrong_shape_is_named(backend: str) -> None:
         compiled(torch.rand(2, 3, 8, 8), torch.rand(5, 3, 3, 3), torch.rand(4))
     with pytest.raises(Exception, match="expected stride to be an int or a pair of ints"):
         compiled(torch.rand(2, 3, 8, 8), torch.rand(5, 3, 3, 3), None, 1.0, None)
+
+
+def test_compiled_autograd(device: str) -> None:
+    """The backward pass captured too, of a compiled step and of an eager forward."""
+    from torch._dynamo import compiled_autograd
+
+    layer = convmin.ConvScaleMin2d(3, 8, 3, 2.0).to(device)
+    x = torch.rand(2, 3, 9, 9, device=device)
+
+    def step() -> None:
+        layer(x).square().sum().backward()
+
+    def gradient(run: Callable[[], Any]) -> torch.Tensor:
+        layer.zero_grad()
+        run()
+        assert layer.weight.grad is not None
+        return layer.weight.grad.clone()
+
+    expected = gradient(step)
+    with torch._dynamo.config.patch(compiled_autograd=True):
+        torch.testing.assert_close(gradient(torch.compile(step, backend="aot_eager")), expected)
+    with compiled_autograd._enable(torch.compile(backend="aot_eager")):
+        torch.testing.assert_close(gradient(step), expected)

@@ -24,8 +24,8 @@ class ConvScaleMin : public torch::autograd::Function<ConvScaleMin> {
     at::AutoDispatchBelowADInplaceOrView guard;
     auto [values, indices] =
         ops::conv2d_scale_min_with_indices(input, weight, bias, scale, stride, padding, dilation, groups);
+    // The indices are integers, so not differentiable; marking them so would keep compiled autograd out.
     context->save_for_backward({input, weight, indices});
-    context->mark_non_differentiable({indices});
     context->set_materialize_grads(false);
     context->saved_data["has_bias"] = bias.has_value();
     context->saved_data["scale"] = scale;
