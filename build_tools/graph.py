@@ -116,6 +116,9 @@ class _Graph:
         hopper = [replace(arch, ptx=False) for arch in config.archs if (arch.major, arch.minor) == (9, 0)]
         if config.toolkit is not None and not hopper:
             include.append("-DCONVMIN_WITHOUT_SM90")
+        ampere = [arch for arch in config.archs if arch.major >= 8]
+        if config.toolkit is not None and not ampere:
+            include.append("-DCONVMIN_WITHOUT_SM80")
         objects = self.compile(_sources("kernels", "cpp"), self.kernels_dir, ["-std=c++17", *_HOST_FLAGS, *include])
         flags: list[str] = []
         if config.toolkit is not None:
@@ -126,7 +129,7 @@ class _Graph:
                 *[f"-I{path}" for path in config.toolkit.include_dirs[1:]],
             ]
             for source in _sources("kernels", "cu"):
-                archs = hopper if source.parts[1] == "sm90" else config.archs
+                archs = {"sm80": ampere, "sm90": hopper}.get(source.parts[1], config.archs)
                 targets = [flag for arch in archs for flag in arch.nvcc_flags()]
                 if targets:
                     objects += self.compile([source], self.kernels_dir, [*common, *targets], rule="nvcc")

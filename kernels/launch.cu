@@ -7,6 +7,7 @@
 #include "conv_scale_min.h"
 #include "simt/launch.h"
 #include "simt/plan.h"
+#include "sm80/launch.h"
 #include "sm90/launch.h"
 
 namespace convmin {
@@ -27,6 +28,9 @@ Status launch(const Problem& problem, const Plan& plan, const Arguments& argumen
   if (!plan.accepted) return {cudaErrorInvalidValue};
   switch (plan.kernel) {
     case KernelId::kSimt: return {simt::launch(problem, plan, arguments, stream)};
+#ifndef CONVMIN_WITHOUT_SM80
+    case KernelId::kSm80: return {sm80::launch(problem, plan, arguments, stream)};
+#endif
 #ifndef CONVMIN_WITHOUT_SM90
     case KernelId::kSm90: {
       const int error = sm90::launch(problem, plan, arguments, stream);

@@ -2,6 +2,7 @@
 #include "simt/plan.h"
 
 #include "conv_scale_min.h"
+#include "sm80/plan.h"
 #include "sm90/plan.h"
 
 namespace convmin {
@@ -17,6 +18,7 @@ struct Family {
 // Slowest first, one line per architecture folder.
 constexpr Family kFamilies[kKernelCount] = {
     {KernelId::kSimt, "simt", simt::plan},
+    {KernelId::kSm80, "sm80", sm80::plan},
     {KernelId::kSm90, "sm90", sm90::plan},
 };
 

@@ -45,8 +45,10 @@ def candidates() -> list[Problem]:
 
 def variant_of(problem: Problem, plan: _C.Plan, indices: bool) -> Variant:
     dtype = str(problem.dtype).removeprefix("torch.")
-    loops = (plan["splits"] > 1,)
-    if plan["kernel"] != "simt":
+    loops: tuple[bool, ...] = (plan["splits"] > 1,)
+    if plan["kernel"] == "sm80":
+        loops = (plan["splits"] > 1, plan["taps"] > 1)
+    elif plan["kernel"] == "sm90":
         loops = (problem.c > 64, problem.k > plan["tile"][1])
     return plan["kernel"], dtype, plan["gather"], plan["tile"], loops, indices
 
