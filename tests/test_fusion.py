@@ -208,6 +208,54 @@ def test_an_input_that_is_overwritten_later() -> None:
     assert not x.any()
 
 
+class Masked(nn.Module):
+    """A forward whose way depends on what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(
+        self, x: torch.Tensor, skip: torch.Tensor | None, mask: torch.Tensor | None = None, factor: float = 1.0
+    ) -> torch.Tensor:
+        x = self.conv(x) if isinstance(x, torch.Tensor) else self.conv(x[0])
+        y = (x * 2).amin(1, keepdim=True)
+        y = y if skip is None else y + skip
+        y = y if mask is None else y * mask
+        return y * factor if factor != 1.0 else y
+
+
+def test_arguments_that_change_the_way() -> None:
+    """None in a tensor's place, lists, defaults that are not left: those calls go the original way."""
+    model, reference = Masked(), Masked()
+    reference.load_state_dict(model.state_dict())
+    assert len(convmin.fuse(model).fused) == 1
+    x, skip, mask = torch.randn(IMAGE), torch.randn(2, 1, 7, 6), torch.randn(2, 1, 7, 6)
+    calls: list[tuple[int, tuple[Any, ...], dict[str, Any]]] = [
+        (1, (x, skip), {}),
+        (1, (x,), {"skip": skip}),
+        (1, (x, skip, None), {"factor": 1.0}),
+        (0, (x, None), {}),
+        (0, (x, skip, mask), {}),
+        (0, (x, skip), {"mask": mask, "factor": 3.0}),
+        (0, ([x], skip), {}),
+    ]
+    for fused, args, kwargs in calls:
+        with Calls() as seen:
+            torch.testing.assert_close(model(*args, **kwargs), reference(*args, **kwargs))
+        assert seen.fused == fused, (args, kwargs)
+    for args, kwargs in (((), {}), ((x, skip, None, 1.0, 2), {}), ((x, skip), {"skip": skip}), ((x, skip), {"no": 1})):
+        with pytest.raises(TypeError, match="forward"):
+            model(*args, **kwargs)
+    torch.testing.assert_close(torch.compile(model, fullgraph=True, backend="eager")(x, None), reference(x, None))
+
+    class Anything(Masked):
+        def forward(self, *images: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+            return self.conv(images[0]).amin(1)
+
+    assert "any number of arguments" in convmin.fuse(Anything()).left[0].note
+
+
 def test_other_dtypes_fall_back() -> None:
     """Integers, which PyTorch's convolution takes on the CPU, still give what they gave."""
     x, weight = torch.randint(-3, 4, (2, 3, 8, 8)), torch.randint(-3, 4, (5, 3, 3, 3))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import itertools
 import linecache
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx import Graph, GraphModule, Node, Tracer
+from torch.fx import Graph, GraphModule, Node, Proxy, Tracer
 from torch.nn import functional as F
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
@@ -131,6 +134,14 @@ class _Refused(Exception):
     """Why a module's forward is not rewritten."""
 
 
+class _Stand(Proxy):
+    """What is traced passes for the tensor that it stands for, so that a forward that asks goes the way it will go."""
+
+    @property
+    def __class__(self) -> type:  # what isinstance() sees
+        return Tensor
+
+
 class _Tracer(Tracer):
     """Traces one module's forward. ``is_opaque`` says which submodules stay calls."""
 
@@ -140,6 +151,12 @@ class _Tracer(Tracer):
         super().__init__()
         self.is_opaque = is_opaque
         self.grad = torch.is_grad_enabled()
+
+    def proxy(self, node: Node) -> Proxy:
+        return _Stand(node, self)
+
+    def create_arg(self, a: Any) -> Any:
+        return a.node if type(a) is _Stand else super().create_arg(a)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return super().is_leaf_module(m, module_qualified_name) or self.is_opaque(m)
@@ -187,8 +204,16 @@ def _trace(module: nn.Module, is_opaque: Callable[[nn.Module], bool], training: 
         if training is not None:
             for part, _ in modes:
                 vars(part)["training"] = training
-        with _untouched(module):
-            return _Tracer(is_opaque).trace(module)
+        _, optional = _parameters(type(module).forward)
+        with _untouched(module), warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # fx can't assert that a default of any type was not replaced: _forward does
+            graph = _Tracer(is_opaque).trace(module, optional)
+        for node in graph.nodes:
+            if node.op == "placeholder" and node.target in optional:
+                _erase_with_users(graph, node)
+        return graph
     except _Refused:
         raise
     except Exception as error:  # whatever a user's forward does with a proxy
@@ -196,6 +221,27 @@ def _trace(module: nn.Module, is_opaque: Callable[[nn.Module], bool], training: 
     finally:
         for part, mode in modes:
             vars(part)["training"] = mode
+
+
+def _parameters(forward: Callable[..., Any]) -> tuple[list[str], dict[str, Any]]:
+    """The names that a call of a forward has to give, and the defaults of the others."""
+    required, optional = [], {}
+    for parameter in list(inspect.signature(forward).parameters.values())[1:]:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise _Refused("it takes any number of arguments")
+        if parameter.default is not parameter.empty:
+            optional[parameter.name] = parameter.default
+        elif parameter.kind is parameter.KEYWORD_ONLY:
+            raise _Refused("it has a required keyword argument")
+        else:
+            required.append(parameter.name)
+    return required, optional
+
+
+def _erase_with_users(graph: Graph, node: Node) -> None:
+    for user in list(node.users):
+        _erase_with_users(graph, user)
+    graph.erase_node(node)
 
 
 def _has_hooks(module: nn.Module) -> bool:
@@ -372,18 +418,39 @@ def _module_arguments(graph: Graph, conv: Node, root: nn.Module) -> dict[str, An
 _numbers = itertools.count()
 
 
-def _swap_class(module: nn.Module, graph: Graph) -> None:
-    """Gives a module a subclass of its class whose forward is the graph."""
+def _compile(graph: Graph) -> Callable[..., Any]:
     code = graph.python_code("self")
     name = f"<convmin.fuse {next(_numbers)}>"
     linecache.cache[name] = (len(code.src), None, code.src.splitlines(True), name)  # for tracebacks
     namespace = dict(code.globals)
     exec(compile(code.src, name, "exec", dont_inherit=True), namespace)
-    base = type(module)
+    return namespace["forward"]
+
+
+def _swap_class(module: nn.Module, graph: Graph) -> None:
+    """Gives a module a subclass of its class whose forward is the graph, for the calls that the graph was traced for:
+    tensors for what has no default, and the defaults."""
+    base: Any = type(module)
+    rewritten, original = _compile(graph), base.forward
+    required, optional = _parameters(original)
+    names = [name for name in inspect.signature(original).parameters][1:]
+    other = object()
+
+    @functools.wraps(original)
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        given = dict(zip(names, args)) | kwargs  # noqa: B905  # too many are the original's error
+        fits = len(given) == len(args) + len(kwargs)
+        for name, value in given.items():
+            fits = fits and (name in required or value is optional.get(name, other))
+        tensors = [given.get(name) for name in required]
+        if fits and all(isinstance(tensor, (Tensor, Proxy)) for tensor in tensors):
+            return rewritten(self, *tensors)
+        return original(self, *args, **kwargs)
+
     module.__class__ = type(
         f"Fused{base.__name__}",
         (base,),
-        {"forward": namespace["forward"], "__reduce_ex__": _reduce, "__module__": base.__module__},
+        {"forward": forward, "__reduce_ex__": _reduce, "__module__": base.__module__},
     )
 
 
