@@ -176,6 +176,24 @@ def test_fusing_again_changes_nothing() -> None:
     assert type(model) is kind and second.fused == () and second.left == first.left
 
 
+def test_fusing_what_was_left_before() -> None:
+    """A second call finds what the first could not take; copies go back to the original class."""
+
+    class Two(nn.Sequential):
+        pass
+
+    model = Two(nn.Conv2d(3, 8, 3), Minimum(), nn.Conv2d(1, 4, 1), Minimum())
+    hook = model[2].register_forward_hook(lambda *_: None)
+    assert len(convmin.fuse(model).fused) == 1
+    hook.remove()
+    report = convmin.fuse(model)
+    assert [site.where for site in report.fused] == ["2"] and report.left == ()
+    for layers in (model, copy.deepcopy(model)):
+        with Calls() as calls:
+            layers(torch.randn(IMAGE))
+        assert (calls.fused, calls.convolutions) == (2, 0)
+
+
 def test_an_unbatched_input_keeps_its_meaning() -> None:
     """dim=1 of an unbatched convolution is its height: the rewritten forward finds out when it runs."""
     net, reference = Net(FUSED["min.values"]), Net(FUSED["min.values"])

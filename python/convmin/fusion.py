@@ -6,19 +6,18 @@ import functools
 import inspect
 import itertools
 import linecache
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx import Graph, GraphModule, Node, Proxy, Tracer
+from torch.fx import Graph, GraphModule, Node, Proxy
 from torch.nn import functional as F
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from convmin import _pattern
+from convmin._tracing import Refused, parameters, trace
 from convmin.functional import IntOrPair, conv2d_scale_min
 from convmin.modules import ConvScaleMin2d
 
@@ -130,120 +129,6 @@ def conv2d_scale_reduce(
     return product.amin(dim, keepdim) if sign == 1 else product.amax(dim, keepdim)
 
 
-class _Refused(Exception):
-    """Why a module's forward is not rewritten."""
-
-
-class _Stand(Proxy):
-    """What is traced passes for the tensor that it stands for, so that a forward that asks goes the way it will go."""
-
-    @property
-    def __class__(self) -> type:  # what isinstance() sees
-        return Tensor
-
-
-class _Tracer(Tracer):
-    """Traces one module's forward. ``is_opaque`` says which submodules stay calls."""
-
-    proxy_buffer_attributes = True  # else a forward that writes to a buffer would do so while it is traced
-
-    def __init__(self, is_opaque: Callable[[nn.Module], bool]) -> None:
-        super().__init__()
-        self.is_opaque = is_opaque
-        self.grad = torch.is_grad_enabled()
-
-    def proxy(self, node: Node) -> Proxy:
-        return _Stand(node, self)
-
-    def create_arg(self, a: Any) -> Any:
-        return a.node if type(a) is _Stand else super().create_arg(a)
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return super().is_leaf_module(m, module_qualified_name) or self.is_opaque(m)
-
-    def create_node(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **named: Any) -> Node:
-        if (
-            torch.is_grad_enabled() != self.grad
-            or torch.is_autocast_enabled("cuda")
-            or torch.is_autocast_enabled("cpu")
-        ):
-            raise _Refused("it switches autograd or autocast")  # which would not be part of the graph
-        node = super().create_node(kind, target, args, kwargs, *rest, **named)
-        if kind == "get_attr" and "_tensor_constant" in str(target):
-            raise _Refused("it makes a tensor, which would be frozen")
-        return node
-
-
-@contextmanager
-def _untouched(module: nn.Module) -> Iterator[None]:
-    """Tracing runs the forward's Python code: what it sets on modules is taken back, and refused."""
-    containers = [
-        container
-        for part in module.modules()
-        for container in (vars(part), part._parameters, part._buffers, part._modules)
-    ]
-    before = [dict(container) for container in containers]
-    changed = False
-    try:
-        with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
-            yield
-    finally:
-        for container, values in zip(containers, before, strict=True):
-            if container.keys() != values.keys() or any(container[name] is not values[name] for name in values):
-                changed = True
-                container.clear()
-                container.update(values)
-    if changed:
-        raise _Refused("it sets attributes")
-
-
-def _trace(module: nn.Module, is_opaque: Callable[[nn.Module], bool], training: bool | None = None) -> Graph:
-    """The graph of a module's forward; of the given mode, if one is given."""
-    modes = [(part, part.training) for part in module.modules()]
-    try:
-        if training is not None:
-            for part, _ in modes:
-                vars(part)["training"] = training
-        _, optional = _parameters(type(module).forward)
-        with _untouched(module), warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # fx can't assert that a default of any type was not replaced: _forward does
-            graph = _Tracer(is_opaque).trace(module, optional)
-        for node in graph.nodes:
-            if node.op == "placeholder" and node.target in optional:
-                _erase_with_users(graph, node)
-        return graph
-    except _Refused:
-        raise
-    except Exception as error:  # whatever a user's forward does with a proxy
-        raise _Refused(f"torch.fx can't trace it: {str(error).splitlines()[0] if str(error) else error!r}") from error
-    finally:
-        for part, mode in modes:
-            vars(part)["training"] = mode
-
-
-def _parameters(forward: Callable[..., Any]) -> tuple[list[str], dict[str, Any]]:
-    """The names that a call of a forward has to give, and the defaults of the others."""
-    required, optional = [], {}
-    for parameter in list(inspect.signature(forward).parameters.values())[1:]:
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise _Refused("it takes any number of arguments")
-        if parameter.default is not parameter.empty:
-            optional[parameter.name] = parameter.default
-        elif parameter.kind is parameter.KEYWORD_ONLY:
-            raise _Refused("it has a required keyword argument")
-        else:
-            required.append(parameter.name)
-    return required, optional
-
-
-def _erase_with_users(graph: Graph, node: Node) -> None:
-    for user in list(node.users):
-        _erase_with_users(graph, user)
-    graph.erase_node(node)
-
-
 def _has_hooks(module: nn.Module) -> bool:
     return any(
         getattr(module, name, None)
@@ -295,12 +180,12 @@ class _Fusion:
         matches: dict[str, _pattern.Match] = {}
         try:
             if "forward" in vars(module):
-                raise _Refused("its forward was replaced")
-            graph = _trace(module, self.is_opaque)
+                raise Refused("its forward was replaced")
+            graph = trace(module, self.is_opaque)
             matches = self._note(path, graph, module)
             if matches:
                 self._specialize(path, module, matches)
-        except _Refused as refused:
+        except Refused as refused:
             self.refused[id(module)] = reason = f"the forward of {path or type(module).__name__}: {refused}"
             self.left.update(dict.fromkeys(matches, reason))
 
@@ -351,10 +236,10 @@ class _Fusion:
         def is_opaque(part: nn.Module) -> bool:
             return id(part) not in inlined or self.is_opaque(part)
 
-        graph = _trace(module, is_opaque)
-        other = _trace(module, is_opaque, training=not module.training)
+        graph = trace(module, is_opaque)
+        other = trace(module, is_opaque, training=not module.training)
         if graph.python_code("self").src != other.python_code("self").src:
-            raise _Refused("it depends on training")
+            raise Refused("it depends on training")
         self._rewrite(path, graph, module)
         _swap_class(module, graph)
 
@@ -432,8 +317,8 @@ def _swap_class(module: nn.Module, graph: Graph) -> None:
     tensors for what has no default, and the defaults."""
     base: Any = type(module)
     rewritten, original = _compile(graph), base.forward
-    required, optional = _parameters(original)
-    names = [name for name in inspect.signature(original).parameters][1:]
+    required, optional = parameters(original)
+    names = list(inspect.signature(original).parameters)[1:]
     other = object()
 
     @functools.wraps(original)
@@ -456,7 +341,8 @@ def _swap_class(module: nn.Module, graph: Graph) -> None:
 
 def _reduce(self: nn.Module, protocol: Any) -> tuple[Any, ...]:
     """A copy or a pickle is made of the original class, and fused again."""
-    return _unfused, (type(self).__bases__[0],), vars(self)
+    made = next(cls for cls in type(self).__mro__ if vars(cls).get("__reduce_ex__") is not _reduce)
+    return _unfused, (made,), vars(self)
 
 
 def _unfused(base: type[nn.Module]) -> nn.Module:
