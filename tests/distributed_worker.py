@@ -9,6 +9,7 @@ import convmin
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor, init_device_mesh
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
@@ -17,6 +18,11 @@ import data_parallel
 import halo
 import processes
 import tensor_parallel
+
+
+class Minimum(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.amin(1, keepdim=True)
 
 
 def numbers(*shape: int) -> torch.Tensor:
@@ -80,6 +86,14 @@ def training(device: torch.device) -> None:
         data_parallel.train(model, images[2 * rank : 2 * rank + 2], steps=3)
         for name, value in data_parallel.parameters(model).items():
             torch.testing.assert_close(value, alone.state_dict()[name].cpu(), rtol=1e-4, atol=1e-5)
+
+    plain = nn.Sequential(nn.Sequential(nn.Conv2d(3, 8, 3), Minimum()), nn.Conv2d(1, 2, 1)).to(device)
+    for parameter in plain.parameters():
+        dist.broadcast(parameter.data, 0)
+    expected = plain(images)
+    assert len(convmin.fuse(plain).fused) == 1
+    fully_shard(plain[0])  # fused first, then sharded by the modules whose forward runs
+    torch.testing.assert_close(fully_shard(plain)(images), expected)
 
 
 def inference(device: torch.device) -> None:

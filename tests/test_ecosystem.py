@@ -10,7 +10,7 @@ from typing import Any
 import convmin
 import pytest
 import torch
-from support import Problem
+from support import Problem, run_python
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 from torch.utils.checkpoint import checkpoint
@@ -129,6 +129,29 @@ def test_tensor_subclasses_see_the_call() -> None:
     x = torch.rand(1, 3, 8, 8).as_subclass(Logged)
     values = convmin.conv2d_scale_min(x, torch.rand(5, 3, 3, 3))
     assert seen[0] is convmin.conv2d_scale_min and isinstance(values, Logged)
+
+
+LAZY = """
+import sys, convmin, torch
+heavy = ["torch.distributed.tensor", "torch.utils.flop_counter", "torch._inductor.config", "torch._dynamo", "torch.onnx"]
+assert not [name for name in heavy if name in sys.modules and name not in before], "imported with convmin"
+import torch.utils.flop_counter
+assert torch.ops.convmin.conv2d_scale_min in torch.utils.flop_counter.flop_registry
+import torch.distributed.tensor
+from torch.distributed.tensor import DTensor
+propagator = DTensor._op_dispatcher.sharding_propagator
+assert torch.ops.convmin.conv2d_scale_min.default in propagator.op_strategy_funcs
+assert torch.distributed.tensor.__spec__.loader is torch.distributed.tensor.__loader__
+"""
+
+
+def test_importing_it_is_quick() -> None:
+    """What takes long to import waits for who needs it, and is told of the operators then; or at once if it is there."""
+    script = f"import sys, torch; before = set(sys.modules)\n{LAZY}"
+    finished = run_python("-c", script)
+    assert finished.returncode == 0, finished.stderr
+    finished = run_python("-c", f"import torch.distributed.tensor, torch.utils.flop_counter\n{script}")
+    assert finished.returncode == 0, finished.stderr
 
 
 def test_deferred_initialization() -> None:

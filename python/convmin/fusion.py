@@ -69,6 +69,9 @@ def fuse(model: nn.Module) -> FusionReport:
     and convolutions whose output is used elsewhere, or scaled by a tensor. Where channels tie, gradients go to the
     first of them, as ``min``'s do; ``amin`` spreads them.
 
+    Fuse a model before it is wrapped (DDP, FSDP2, ``torch.compile``). With FSDP2, shard the modules whose ``forward``
+    runs: a convolution that is part of a fused call is no longer called itself.
+
     Args:
         model: any module, in training or evaluation mode, on any device; also a ``torch.fx.GraphModule``, so what
             ``torch.export.export(...).module()`` gives.
