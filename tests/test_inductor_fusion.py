@@ -129,6 +129,22 @@ def test_left(body: Forward) -> None:
     assert seen_by_the_pass(Net(body), torch.randn(2, 3, 9, 8)) == (0, 1)
 
 
+@pytest.mark.parametrize("decomposed", [False, True], ids=["functions", "core ATen"])
+def test_exported_graphs(decomposed: bool) -> None:
+    """What AOTInductor compiles: ATen's operators, with symbols for sizes."""
+    from convmin._inductor_pass import FusionPass
+
+    model, batch = Unedited().eval(), torch.export.Dim("batch", min=1, max=16)
+    program = torch.export.export(model, (torch.rand(2, 3, 9, 8),), dynamic_shapes=({0: batch},))
+    module = (program.run_decompositions() if decomposed else program).module()
+    FusionPass()(module.graph)
+    module.graph.lint()
+    module.recompile()
+    assert module.code.count("convmin.conv2d_scale_min.default") == 1 and "aten.min" not in module.code
+    x = torch.rand(5, 3, 9, 8)
+    torch.testing.assert_close(module(x), model(x))
+
+
 def test_left_for_what_only_tensors_tell() -> None:
     """dim=1 of an unbatched input is its height; dim=-3 is its channels; integers are PyTorch's."""
     unbatched = torch.randn(3, 9, 8)

@@ -23,6 +23,7 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
         >>> plain = program.run_decompositions({**torch.export.default_decompositions(), **decompositions()})
         >>> [node.target.name() for node in plain.graph.nodes if node.op == "call_function"]
         ['aten::convolution', 'aten::mul.Tensor', 'aten::amin']
+        >>> torch.onnx.export(plain, f="model.onnx")  # doctest: +SKIP
     """
     ops = torch.ops.convmin
     return {

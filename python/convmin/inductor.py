@@ -6,7 +6,9 @@ from types import TracebackType
 
 
 class enable_inductor_fusion:
-    """From now on ``torch.compile`` (backend inductor) fuses what :func:`convmin.fuse` would, in any model it compiles.
+    """From now on Inductor fuses what :func:`convmin.fuse` would, in any model that it compiles.
+
+    That is what ``torch.compile`` (its default backend) and ``torch._inductor.aoti_compile_and_package`` compile.
 
     It happens before gradients are derived, so in training too, and changes no module. What is compiled already stays
     as it is until ``torch.compiler.reset()``. The pass has a stable identity, so Inductor's caches work and tell graphs
