@@ -11,6 +11,7 @@ import convmin
 import pytest
 import torch
 
+SOURCES = Path(__file__).parent / "cpp"
 COMPILER = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 
 
@@ -18,7 +19,7 @@ def compile_program(source: str, folder: Path) -> Path:
     """The executable, in the folder."""
     if COMPILER is None:
         pytest.skip("no C++ compiler")
-    path = Path(__file__).parent / "cpp" / source
+    path = SOURCES / source
     package = Path(torch.__file__).parent
     library, include = package / "lib", package / "include"
     executable = folder / path.stem

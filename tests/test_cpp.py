@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
 import convmin
 import pytest
 import torch
-from cpp_program import compile_program
+from cpp_program import COMPILER, SOURCES, compile_program
 from support import run_python
 
 
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compile_program("load_op.cpp", tmp_path_factory.mktemp("cpp"))
+def run(command: list[str]) -> str:
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished.stdout
+
+
+@pytest.fixture(scope="module", params=["compiler", "cmake"])
+def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built against libtorch and libconvmin alone: by one command, and by find_package(convmin)."""
+    folder = tmp_path_factory.mktemp("cpp")
+    if request.param == "compiler":
+        return compile_program("load_op.cpp", folder)
+    if COMPILER is None:
+        pytest.skip("no C++ compiler")
+    if shutil.which("cmake") is None:
+        pytest.skip("no cmake")
+    run(["cmake", "-S", str(SOURCES), "-B", str(folder), f"-DCMAKE_PREFIX_PATH={prefix_path()}"])
+    run(["cmake", "--build", str(folder)])
+    return folder / "load_op"
+
+
+def prefix_path() -> str:
+    finished = run_python("-m", "convmin", "cmake")
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout.strip()
 
 
 def test_it_gives_the_operators_results(program: Path) -> None:
@@ -89,3 +112,36 @@ def test_ahead_of_time_inductor(tmp_path: Path) -> None:
     assert [float(number) for number in finished.stdout.split()] == expected.flatten().tolist()
     linked = subprocess.run(["ldd", str(server)], capture_output=True, text=True, timeout=60).stdout
     assert "libtorch_cpu" in linked and "libpython" not in linked
+
+
+CONSUMER = """
+cmake_minimum_required(VERSION 3.18)
+project(consumer CXX)
+find_package(convmin {version})
+message(STATUS "found ${{convmin_FOUND}}: ${{convmin_NOT_FOUND_MESSAGE}}")
+"""
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="no cmake")
+@pytest.mark.parametrize(
+    ("version", "torch_version", "words"),
+    [
+        ("", None, "found 1"),
+        ("0.2", None, "found 0"),
+        ("", "1.0.0", "was built for torch"),
+        ("", "", "no torch in"),
+    ],
+    ids=["right", "version", "torch", "no torch"],
+)
+def test_find_package(version: str, torch_version: str | None, words: str, tmp_path: Path) -> None:
+    """A version too new, or another torch, is refused with the reason, and so is a folder that holds none."""
+    (tmp_path / "CMakeLists.txt").write_text(CONSUMER.format(version=version))
+    command = ["cmake", "-S", str(tmp_path), "-B", str(tmp_path / "b"), f"-DCMAKE_PREFIX_PATH={convmin.library_dir()}"]
+    if torch_version is not None:
+        root = tmp_path / "torch"
+        (root / "include/ATen").mkdir(parents=True)
+        command.append(f"-Dconvmin_TORCH_ROOT={root}")
+    if torch_version:
+        (root / "include/ATen/ATen.h").touch()
+        (root / "version.py").write_text(f"__version__ = '{torch_version}'\n")
+    assert words in run(command)
