@@ -1,0 +1,42 @@
+// What a gradient kernel reads of an output pixel: its winning channel, and the gradient times the scale.
+#pragma once
+
+#include "backward/params.h"
+#include "common/convert.cuh"
+
+namespace convmin::backward {
+
+// Where a pixel lies, in elements.
+struct OutputPixel {
+  std::int64_t grad, index;
+};
+
+__device__ __forceinline__ OutputPixel locate(const Params& params, std::int64_t n, int oh, int ow) {
+  return {n * params.grad_output_stride_n + oh * params.grad_output_stride_h + ow * params.grad_output_stride_w,
+          n * params.indices_stride_n + oh * params.indices_stride_h + ow * params.indices_stride_w};
+}
+
+// An index beyond the channels comes back as it is; callers compare it as unsigned, so that it selects nothing.
+__device__ __forceinline__ int read_channel(const Params& params, std::int64_t at) {
+  switch (params.index_type) {
+    case IndexType::kUInt8: return static_cast<const std::uint8_t*>(params.indices)[at];
+    case IndexType::kInt16: return static_cast<const std::int16_t*>(params.indices)[at];
+    default: return static_cast<const std::int32_t*>(params.indices)[at];
+  }
+}
+
+template <typename Element>
+__device__ __forceinline__ typename Numeric<Element>::Accum read_gradient(const Params& params, std::int64_t at) {
+  using Accum = typename Numeric<Element>::Accum;
+  return Numeric<Element>::widen(static_cast<const Element*>(params.grad_output)[at]) *
+         static_cast<Accum>(params.scale);
+}
+
+// 16 bytes of elements.
+template <typename Element>
+struct alignas(16) Vector {
+  static constexpr int kCount = 16 / static_cast<int>(sizeof(Element));
+  Element values[kCount];
+};
+
+}  // namespace convmin::backward
