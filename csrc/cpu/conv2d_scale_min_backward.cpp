@@ -27,12 +27,11 @@ at::Tensor grad_input_of(const GradientProblem& problem, const at::Tensor& gradi
   const bool channels_last = input.suggest_memory_format() == at::MemoryFormat::ChannelsLast;
   constexpr std::int64_t kGrain = 65536;  // multiply-adds that are worth a thread
   const std::int64_t per_row = problem.w * problem.channels() * problem.taps();
-  at::parallel_for(0, problem.n * problem.h, std::max<std::int64_t>(1, kGrain / per_row),
-                   [&](std::int64_t begin, std::int64_t end) {
-                     grad_input_rows(problem, gradient.const_data_ptr<T>(), indices.const_data_ptr<std::int32_t>(),
-                                     packed.const_data_ptr<T>(), channels_last, begin, end,
-                                     result.mutable_data_ptr<T>());
-                   });
+  at::parallel_for(
+      0, problem.n * problem.h, std::max<std::int64_t>(1, kGrain / per_row), [&](std::int64_t begin, std::int64_t end) {
+        grad_input_rows(problem, gradient.const_data_ptr<T>(), indices.const_data_ptr<std::int32_t>(),
+                        packed.const_data_ptr<T>(), channels_last, begin, end, result.mutable_data_ptr<T>());
+      });
   return result;
 }
 
@@ -61,8 +60,7 @@ std::tuple<at::Tensor, at::Tensor> grad_weight_of(const GradientProblem& problem
     for (std::int64_t task = begin; task < end; ++task) {
       const std::int64_t slice = task / tasks.blocks, block = task % tasks.blocks;
       grad_weight_task(problem, tasks, slice, block, gradient.const_data_ptr<T>(),
-                       indices.const_data_ptr<std::int32_t>(), input.const_data_ptr<T>(),
-                       input_strides,
+                       indices.const_data_ptr<std::int32_t>(), input.const_data_ptr<T>(), input_strides,
                        wants_weight ? sums.mutable_data_ptr<T>() + slice * (sums.numel() / tasks.slices) : nullptr,
                        wants_bias ? bias_sums.mutable_data_ptr<double>() + slice * problem.k : nullptr);
     }

@@ -118,7 +118,7 @@ CONVMIN_INLINE void sum_task(const GradientProblem& p, const GradientTasks& task
   std::vector<T> staged(((strip - 1) * p.stride[0] + window) * width * pixel_size);
   TaskSums<T> task(p.k * parts * taps * kBlock<T>);
   // Sums grow by about so many terms each before they are added to those above: a walk of less error.
-  const std::int64_t patience = std::max<std::int64_t>(512, 16 * p.k);
+  const std::int64_t patience = std::max<std::int64_t>(256, 8 * p.k);
   std::int64_t pixels = 0;
 
   for (std::int64_t row = begin; row < end;) {
@@ -181,16 +181,17 @@ CONVMIN_INLINE void sum_task(const GradientProblem& p, const GradientTasks& task
 }  // namespace
 
 GradientTasks plan_grad_weight(const GradientProblem& p) {
-  constexpr std::int64_t kChannels = 16;            // whole blocks of either type
-  constexpr std::int64_t kTasks = 16;               // enough for that many threads
-  constexpr std::int64_t kPixels = 2048;            // fewer aren't worth a slice
-  constexpr std::int64_t kSumBytes = 64 << 20;      // of all slices
+  constexpr std::int64_t kChannels = 16;        // whole blocks of either type
+  constexpr std::int64_t kTasks = 16;           // enough for that many threads
+  constexpr std::int64_t kPixels = 2048;        // fewer aren't worth a slice
+  constexpr std::int64_t kSumBytes = 64 << 20;  // of all slices
   GradientTasks tasks{};
   tasks.block_channels = p.groups == 1 ? kChannels : p.channels();
   tasks.blocks = (p.channels() + tasks.block_channels - 1) / tasks.block_channels;
   const std::int64_t weight_bytes = std::max<std::int64_t>(1, p.k * p.taps() * p.channels() * 4);
   const std::int64_t worthwhile = p.n * p.oh * p.ow / std::max(kPixels, 16 * p.k);
-  const std::int64_t wanted = std::min({(kTasks + tasks.blocks - 1) / tasks.blocks, worthwhile, kSumBytes / weight_bytes});
+  const std::int64_t wanted =
+      std::min({(kTasks + tasks.blocks - 1) / tasks.blocks, worthwhile, kSumBytes / weight_bytes});
   tasks.slices = std::max<std::int64_t>(1, std::min(wanted, p.n * p.oh));
   return tasks;
 }

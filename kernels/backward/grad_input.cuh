@@ -18,11 +18,10 @@ __device__ __forceinline__ int output_coordinate(int at, int padding, int tap_of
   return parts.remainder == 0 && output < extent ? output : -1;
 }
 
-// kLanes threads share an input pixel. Blocks take a chunk of channels and every so many-th tile of pixels; those of one
-// chunk are neighbours, so that the chunk's weights stay in L1.
+// kLanes threads share an input pixel. Blocks take a chunk of channels and every so many-th tile of pixels; those of
+// one chunk are neighbours, so that the chunk's weights stay in L1.
 template <typename Element, int kLanes>
-__global__ void __launch_bounds__(kGeneralThreads)
-    conv_scale_min_grad_input(const __grid_constant__ Params params) {
+__global__ void __launch_bounds__(kGeneralThreads, 3) conv_scale_min_grad_input(const __grid_constant__ Params params) {
   using Accum = typename Numeric<Element>::Accum;
   constexpr int kVector = Vector<Element>::kCount, kWidth = kLanes * kVector;
   constexpr int kPixels = kGeneralThreads / kLanes, kPitch = kPixels + 1;
@@ -46,21 +45,19 @@ __global__ void __launch_bounds__(kGeneralThreads)
     const std::int64_t at = tile * kPixels + pixel;
     Accum sums[kVector] = {};
     if (at < params.input_pixels) {
-      const std::int64_t n = at / plane;
-      const auto h = static_cast<int>((at - n * plane) / params.w);
-      const auto w = static_cast<int>((at - n * plane) % params.w);
+      const PixelPlace place = place_of(at, params.h, params.w);
       for (int r = 0; r < params.r; ++r) {
-        const int oh =
-            output_coordinate(h, params.padding_h, r * params.dilation_h, params.stride_h, params.by_stride_h, params.oh);
+        const int oh = output_coordinate(place.h, params.padding_h, r * params.dilation_h, params.stride_h,
+                                         params.by_stride_h, params.oh);
         if (oh < 0) continue;
         for (int s = 0; s < params.s; ++s) {
-          const int ow = output_coordinate(w, params.padding_w, s * params.dilation_w, params.stride_w,
+          const int ow = output_coordinate(place.w, params.padding_w, s * params.dilation_w, params.stride_w,
                                            params.by_stride_w, params.ow);
           if (ow < 0) continue;
-          const OutputPixel from = locate(params, n, oh, ow);
+          const OutputPixel from = locate(params, place.n, oh, ow);
+          const Accum gradient = read_gradient<Element>(params, from.grad);  // not after the index has been waited for
           const int row = read_channel(params, from.index) - first_output;
           if (static_cast<unsigned>(row) >= static_cast<unsigned>(params.group_outputs)) continue;
-          const Accum gradient = read_gradient<Element>(params, from.grad);
           const Vector<Element> factors = weight[row * row_vectors + (r * params.s + s) * kLanes];
 #pragma unroll
           for (int v = 0; v < kVector; ++v) sums[v] += gradient * Numeric<Element>::widen(factors.values[v]);
@@ -81,8 +78,9 @@ __global__ void __launch_bounds__(kGeneralThreads)
     __syncthreads();
     const std::int64_t to_pixel = tile * kPixels + thread % kPixels;
     if (to_pixel >= params.input_pixels) continue;
-    const std::int64_t n = to_pixel / plane;
-    Element* to = target + (n * params.c + group * params.group_channels + first_channel) * plane + to_pixel - n * plane;
+    const std::int64_t n = place_of(to_pixel, params.h, params.w).n;
+    Element* to =
+        target + (n * params.c + group * params.group_channels + first_channel) * plane + to_pixel - n * plane;
     for (int c = thread / kPixels; c < width; c += kLanes) {
       to[c * plane] = Numeric<Element>::round(stage[c * kPitch + thread % kPixels]);
     }

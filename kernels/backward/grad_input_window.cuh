@@ -1,6 +1,7 @@
 // grad_input of a 3 x 3 convolution at stride 1: persistent blocks with a chunk's weights in shared memory.
 //
-//   entries [rows + 2][66] of a tile: gradient, and where its channel's weights lie      (the next tile's are under way)
+//   entries [rows + 2][66] of a tile: gradient, and where its channel's weights lie      (the next tile's are under
+//   way)
 //     -> a thread holds 8 pixels of a row x 16 bytes of channels, and walks 3 rows x 10 entries
 //     -> [channel][pixel] in shared memory, for rows of pixels in memory (channels_last: straight to memory)
 #pragma once
@@ -36,12 +37,14 @@ struct WindowInput {
   };
 
   const Params& params;
-  Entry* entries;   // [2][kEntryRows][kEntryPitch]
-  Element* stage;   // [kWidth][kPitch]
+  Entry* entries;  // [2][kEntryRows][kEntryPitch]
+  Element* stage;  // [kWidth][kPitch]
   unsigned char* weight;
   int thread, lane, row, column;  // of the thread's strip within the tile
   int group, first_channel, width;
-  Entry next[kEntriesPerThread];
+  // The next tile's entries, as they lie in memory: nothing waits for them before they are published.
+  Element next_gradients[kEntriesPerThread];
+  int next_channels[kEntriesPerThread];
 
   __device__ __forceinline__ WindowInput(const Params& params_, unsigned char* memory, int chunk)
       : params(params_), entries(reinterpret_cast<Entry*>(memory)) {
@@ -66,21 +69,18 @@ struct WindowInput {
     return {n, rest / across * kRows, rest % across * kStripTileW};
   }
 
-  // The tile's gradients on their way into registers.
   __device__ __forceinline__ void fetch(const Tile& tile) {
 #pragma unroll
     for (int i = 0; i < kEntriesPerThread; ++i) {
       const int at = thread + i * kWindowThreads;
       const int oh = tile.h + params.padding_h - 2 + at / kEntryColumns;
       const int ow = tile.w + params.padding_w - 2 + at % kEntryColumns;
-      next[i].gradient = 0.0f;
-      next[i].offset = params.group_outputs * kRowBytes;
+      next_gradients[i] = Numeric<Element>::round(0);
+      next_channels[i] = -1;
       if (at >= kEntries || oh < 0 || oh >= params.oh || ow < 0 || ow >= params.ow) continue;
       const OutputPixel from = locate(params, tile.n, oh, ow);
-      const int output = read_channel(params, from.index) - group * params.group_outputs;
-      if (static_cast<unsigned>(output) >= static_cast<unsigned>(params.group_outputs)) continue;
-      next[i].gradient = read_gradient<Element>(params, from.grad);
-      next[i].offset = output * kRowBytes;
+      next_gradients[i] = static_cast<const Element*>(params.grad_output)[from.grad];
+      next_channels[i] = read_channel(params, from.index);
     }
   }
 
@@ -88,8 +88,12 @@ struct WindowInput {
 #pragma unroll
     for (int i = 0; i < kEntriesPerThread; ++i) {
       const int at = thread + i * kWindowThreads;
+      const int output = next_channels[i] - group * params.group_outputs;
+      const bool mine = static_cast<unsigned>(output) < static_cast<unsigned>(params.group_outputs);
       if (at < kEntries) {
-        entries[(buffer * kEntryRows + at / kEntryColumns) * kEntryPitch + at % kEntryColumns] = next[i];
+        entries[(buffer * kEntryRows + at / kEntryColumns) * kEntryPitch + at % kEntryColumns] = {
+            mine ? Numeric<Element>::widen(next_gradients[i]) * static_cast<float>(params.scale) : 0.0f,
+            (mine ? output : params.group_outputs) * kRowBytes};
       }
     }
   }

@@ -6,15 +6,15 @@
 
 namespace convmin::backward {
 
-template <typename Element_>
+template <typename Element_, int kPixels_>
 struct Columns {
   using Element = Element_;
   using Accum = typename Numeric<Element>::Accum;
   static constexpr int kParts = 1, kWarps = kColumnWarps, kUnroll = 8, kThreads = kWarps * 32;
-  static constexpr int kPixels = sizeof(Accum) == 8 ? kColumnPixelsDouble : kColumnPixels;
+  static constexpr int kPixels = kPixels_;
 
   static __device__ __forceinline__ int offset(int place, int rank, bool by_rank) {
-    return (by_rank ? rank : place) * kPitch;
+    return (by_rank ? rank : place) * (kPitch * static_cast<int>(sizeof(Accum)));
   }
   static __device__ __forceinline__ int part_offset(int) { return 0; }
 };
@@ -28,10 +28,10 @@ struct alignas(16) Corner {
 // nor either one's sum with a real coordinate lies in [0, 2^30) when taken as unsigned.
 inline constexpr unsigned kOutsidePixel = 0x80000000u, kOutsideColumn = 0xc0000000u;
 
-template <typename Element>
-__global__ void __launch_bounds__(Columns<Element>::kThreads, 2)
+template <typename Element, int kPixels>
+__global__ void __launch_bounds__(Columns<Element, kPixels>::kThreads, 2)
     conv_scale_min_grad_weight_columns(const __grid_constant__ Params params) {
-  using T = Columns<Element>;
+  using T = Columns<Element, kPixels>;
   using Accum = typename T::Accum;
   extern __shared__ __align__(16) unsigned char memory[];
   const Work work(params, static_cast<int>(blockIdx.x));
@@ -42,10 +42,10 @@ __global__ void __launch_bounds__(Columns<Element>::kThreads, 2)
   auto* pixels = reinterpret_cast<SortedPixel<Accum>*>(columns + 32);
   auto* staged = reinterpret_cast<Accum*>(pixels + T::kPixels);  // [kPixels][kPitch]
   Accum* sums = staged + T::kPixels * kPitch;
-  auto* handed_over = reinterpret_cast<int*>(sums + params.channel_range * 33);
+  auto* bias_sums = reinterpret_cast<double*>(sums + params.channel_range * 32);
+  auto* handed_over = reinterpret_cast<int*>(bias_sums + params.channel_range);
   auto* bounds = reinterpret_cast<Bounds*>(handed_over + T::kWarps);
-  const Segments<T> segments{sums,        sums + params.channel_range * 32, staged, pixels,
-                             handed_over, warp,                             lane};
+  const Segments<T> segments{sums, bias_sums, staged, pixels, handed_over, warp, lane, work.chunk == 0 && lane == 0};
   static_assert(T::kWarps * 33 <= T::kPixels * kPitch, "the runs handed over fit");
   static_assert(T::kPixels <= 1 << kOffsetBits, "a place fits");
 

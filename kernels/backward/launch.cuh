@@ -29,8 +29,8 @@ cudaError_t launch_grad_input(const Params& params, const BackwardPlan& plan, cu
   conv_scale_min_backward_pack<Element><<<rows, kPackThreads, 0, stream>>>(params, plan.lanes);
   if (plan.grad_input == GradInputKernel::kWindow) {
     if constexpr (sizeof(Element) <= 4) {
-      const auto kernel = plan.lanes == 8 ? conv_scale_min_grad_input_window<Element, 8>
-                                          : conv_scale_min_grad_input_window<Element, 4>;
+      const auto kernel =
+          plan.lanes == 8 ? conv_scale_min_grad_input_window<Element, 8> : conv_scale_min_grad_input_window<Element, 4>;
       return start(kernel, plan.input_blocks, kWindowThreads, plan.input_shared, params, stream);
     }
     return cudaErrorInvalidValue;
@@ -48,7 +48,11 @@ cudaError_t launch_sort(const Params& params, cudaStream_t stream) {
   constexpr int kSlots = 512;
   constexpr std::int64_t kMaxBlocks = 1 << 20;
   const auto blocks = static_cast<int>(std::min(params.tiles, kMaxBlocks));
-  const auto kernel = conv_scale_min_backward_sort<Element, kWindow, kPixels, kPixels <= 256 ? 256 : kSlots>;
+  if (params.k <= kMaxCounted) {
+    const int counts = kPixels / 32 * (params.k + 1) * 2;
+    return start(conv_scale_min_backward_count<Element, kWindow, kPixels>, blocks, kPixels, counts, params, stream);
+  }
+  const auto kernel = conv_scale_min_backward_sort < Element, kWindow, kPixels, kPixels <= 256 ? 256 : kSlots > ;
   return start(kernel, blocks, kSortThreads, 0, params, stream);
 }
 
@@ -59,6 +63,19 @@ cudaError_t launch_reduce(const Params& params, cudaStream_t stream) {
   conv_scale_min_backward_reduce<Element, kParts>
       <<<static_cast<unsigned>((slots + 127) / 128), 128, 0, stream>>>(params);
   return cudaGetLastError();
+}
+
+template <typename Element, int kPixels>
+cudaError_t launch_columns(const Params& params, const BackwardPlan& plan, int blocks, cudaStream_t stream) {
+  if constexpr (sizeof(Element) == 8 && kPixels > kFewColumnPixels) {
+    return cudaErrorInvalidValue;
+  } else {
+    cudaError_t error = launch_sort<Element, false, kPixels>(params, stream);
+    if (error != cudaSuccess) return error;
+    const auto kernel = conv_scale_min_grad_weight_columns<Element, kPixels>;
+    error = start(kernel, blocks, kColumnWarps * 32, plan.weight_shared, params, stream);
+    return error != cudaSuccess ? error : launch_reduce<Element, 1>(params, stream);
+  }
 }
 
 template <typename Element>
@@ -75,11 +92,8 @@ cudaError_t launch_grad_weight(const Params& params, const BackwardPlan& plan, c
     }
     return cudaErrorInvalidValue;
   }
-  cudaError_t error = launch_sort<Element, false, Columns<Element>::kPixels>(params, stream);
-  if (error != cudaSuccess) return error;
-  error = start(conv_scale_min_grad_weight_columns<Element>, blocks, kColumnWarps * 32, plan.weight_shared, params,
-                stream);
-  return error != cudaSuccess ? error : launch_reduce<Element, 1>(params, stream);
+  return plan.tile_pixels == kFewColumnPixels ? launch_columns<Element, kFewColumnPixels>(params, plan, blocks, stream)
+                                              : launch_columns<Element, kColumnPixels>(params, plan, blocks, stream);
 }
 
 template <typename Element>
@@ -88,8 +102,7 @@ int launch_element(const Params& params, const BackwardPlan& plan, cudaStream_t 
     const cudaError_t error = launch_grad_input<Element>(params, plan, stream);
     if (error != cudaSuccess) return error;
   }
-  return plan.grad_weight == GradWeightKernel::kNone ? cudaSuccess
-                                                     : launch_grad_weight<Element>(params, plan, stream);
+  return plan.grad_weight == GradWeightKernel::kNone ? cudaSuccess : launch_grad_weight<Element>(params, plan, stream);
 }
 
 }  // namespace convmin::backward

@@ -25,9 +25,9 @@ __global__ void __launch_bounds__(kPackThreads)
   const int chunk = chunks % params.channel_chunks, group = chunks / params.channel_chunks;
   const int width = lanes * kVector;
   const bool real = row < params.group_outputs;
-  const auto* source = static_cast<const Element*>(params.weight) +
-                       (static_cast<std::int64_t>(group) * params.group_outputs + (real ? row : 0)) *
-                           params.weight_stride_k;
+  const auto* source =
+      static_cast<const Element*>(params.weight) +
+      (static_cast<std::int64_t>(group) * params.group_outputs + (real ? row : 0)) * params.weight_stride_k;
   auto* target = static_cast<Element*>(params.packed_weight) + static_cast<std::int64_t>(blockIdx.x) * taps * width;
   for (int i = static_cast<int>(threadIdx.x); i < taps * width; i += kPackThreads) {
     const int tap = i / width, lane = i % width / kVector, v = i % kVector;

@@ -108,16 +108,18 @@ const char* plan_weight(const BackwardProblem& backward, const Device& device, B
     plan->weight_shared = static_cast<int>(window_shared(range));
   } else {
     plan->grad_weight = GradWeightKernel::kColumns;
-    plan->tile_pixels = accum == 8 ? kColumnPixelsDouble : kColumnPixels;
     const std::int64_t columns = backward.wants_weight ? channels * problem.r * problem.s : 1;
     plan->column_chunks = static_cast<int>(ceil_divide(columns, 32));
-    plan->tiles = ceil_divide(pixels, plan->tile_pixels);
     // Two blocks a multiprocessor, so that one stages while the other sums. 1 KB of a block's is the driver's.
     const int limit = std::min(device.shared_memory_per_block, device.shared_memory_per_sm / 2 - 1024);
-    const std::int64_t most = (limit - columns_shared(0, accum)) / (33 * accum);
+    const auto affordable = [&](int tile) { return (limit - columns_shared(0, tile, accum)) / (32 * accum + 8); };
+    constexpr std::int64_t kWorthwhile = 64;
+    plan->tile_pixels = accum == 8 || affordable(kColumnPixels) < kWorthwhile ? kFewColumnPixels : kColumnPixels;
+    plan->tiles = ceil_divide(pixels, plan->tile_pixels);
+    const std::int64_t most = affordable(plan->tile_pixels);
     if (most < 1) return "this GPU has too little shared memory for grad_weight";
     range = ceil_divide(outputs, ceil_divide(outputs, most));
-    plan->weight_shared = static_cast<int>(columns_shared(range, accum));
+    plan->weight_shared = static_cast<int>(columns_shared(range, plan->tile_pixels, accum));
     resident *= 2;
   }
   plan->channel_range = static_cast<int>(range);
@@ -128,7 +130,7 @@ const char* plan_weight(const BackwardProblem& backward, const Device& device, B
   const std::int64_t parts = window ? 9 * 32 : 32;
   plan->sorted_keys = workspace->take(plan->tiles * plan->tile_pixels * 4);
   plan->sorted_values = workspace->take(plan->tiles * plan->tile_pixels * accum);
-  plan->partial_sums = workspace->take(works * plan->splits * range * (parts + 1) * accum);
+  plan->partial_sums = workspace->take(works * plan->splits * range * (parts * accum + 8));
   return nullptr;
 }
 
@@ -137,9 +139,13 @@ const char* plan_weight(const BackwardProblem& backward, const Device& device, B
 BackwardPlan plan_backward(const BackwardProblem& backward, const Device& device) {
   const Problem& problem = backward.forward;
   BackwardPlan plan{};
-  const std::int64_t extents[] = {problem.h + 2 * problem.padding_h, problem.w + 2 * problem.padding_w,
-                                  problem.c / problem.groups * problem.r * problem.s, problem.c, problem.n,
-                                  problem.stride_h, problem.stride_w};
+  const std::int64_t extents[] = {problem.h + 2 * problem.padding_h,
+                                  problem.w + 2 * problem.padding_w,
+                                  problem.c / problem.groups * problem.r * problem.s,
+                                  problem.c,
+                                  problem.n,
+                                  problem.stride_h,
+                                  problem.stride_w};
   for (const std::int64_t extent : extents) {
     if (extent >= kMaxExtent) {
       plan.reason = "an extent (N, C, padded height or width, C*R*S or a stride) is 2^30 or more";
