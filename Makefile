@@ -1,5 +1,6 @@
 # make demo       checks the operator on photographs, times it, draws demo.png
 # make test       runs the tests
+# make docs       the API reference, as pages in build/docs
 # make lint       clang-format, ruff, mypy
 # make bench      times and memory beside eager PyTorch, torch.compile and cuDNN; tables and pictures in bench-results/
 # make sanitize   memcheck, racecheck and synccheck over every kernel (needs a GPU)
@@ -29,7 +30,7 @@ PIP_INSTALL := $(PY) -m pip --disable-pip-version-check install
 
 export REQUIRE_CUDA
 
-.PHONY: demo test bench lint sanitize build wheel clean preflight help
+.PHONY: demo test docs bench lint sanitize build wheel clean preflight help
 .DELETE_ON_ERROR:
 
 help:
@@ -40,6 +41,9 @@ demo: build
 
 test: build
 	$(RUN) -m pytest $(ARGS)
+
+docs: build
+	$(RUN) -m pdoc -d google --math -o build/docs convmin $(ARGS)
 
 bench: build
 	$(RUN) -m convmin bench --out bench-results $(ARGS)
@@ -86,7 +90,7 @@ $(VENV)/.created:
 
 # One pip run for all of them, and the CUDA compiler where there is a GPU and no compiler yet.
 $(VENV)/.ready: pyproject.toml | $(VENV)/.created
-	@$(PY) -m build_tools.requirements demo bench test lint > $(VENV)/requirements.txt
+	@$(PY) -m build_tools.requirements demo bench test docs lint > $(VENV)/requirements.txt
 	$(PIP_INSTALL) -r $(VENV)/requirements.txt
 	@$(PY) -m build_tools.requirements --nvcc > $(VENV)/nvcc.txt
 	@if [ -s $(VENV)/nvcc.txt ]; then cat $(VENV)/nvcc.txt; $(PIP_INSTALL) -r $(VENV)/nvcc.txt; fi

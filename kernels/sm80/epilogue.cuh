@@ -85,62 +85,77 @@ class Epilogue {
 
   template <bool kPadded>
   __device__ __forceinline__ void reduce_block(int first, int end, const Accumulators& accumulators) const {
-    float bias[kValues];
+    constexpr int kPixels = 2 * T::kFragmentsM;  // in a thread
+    const auto bias_of = [&](int channel) {
+      return params_.bias != nullptr
+                 ? sign_ * Numeric<Element>::widen(__ldg(static_cast<const Element*>(params_.bias) + channel))
+                 : 0.0f;
+    };
+    // Calls visit(p, value of pixel p) for channel_of(i).
+    const auto for_each_pixel = [&](int i, auto&& visit) {
+      const int channel = first + channel_of(i);
+      if (kPadded && channel >= end) return;
+      float factor = sign_;
+      if constexpr (T::kScaled) factor *= __ldg(&params_.channel_factor[channel]);
+      const float bias = bias_of(channel);
+#pragma unroll
+      for (int p = 0; p < kPixels; ++p) {
+        visit(p, fmaf(accumulators[p / 2][i / 2][p % 2 * 2 + i % 2], factor, bias));
+      }
+    };
+    Candidate<float> best[kPixels];
+#pragma unroll
+    for (Candidate<float>& candidate : best) candidate = {HUGE_VALF, 0};
+    if (params_.indices == nullptr) {
+#pragma unroll
+      for (int i = 0; i < kValues; ++i) {
+        for_each_pixel(i, [&](int p, float value) { best[p].value = ptx::min_nan(best[p].value, value); });
+      }
+#pragma unroll
+      for (int p = 0; p < kPixels; ++p) {
+        float value = best[p].value;
+        value = ptx::min_nan(value, __shfl_xor_sync(0xffffffffu, value, 1));
+        value = ptx::min_nan(value, __shfl_xor_sync(0xffffffffu, value, 2));
+        Candidate<float>& running = mine_[p * 8 + lane_ / 4];
+        if (lane_ % 4 == 0) running.value = ptx::min_nan(running.value, value);
+      }
+      return;
+    }
+    // Comparisons with NaN are false, so a NaN sets the value and stays, and leaves the channel to a second pass.
+    bool any_nan = false;
 #pragma unroll
     for (int i = 0; i < kValues; ++i) {
-      const int channel = first + channel_of(i);
-      bias[i] = params_.bias != nullptr && (!kPadded || channel < end)
-                    ? sign_ * Numeric<Element>::widen(static_cast<const Element*>(params_.bias)[channel])
-                    : 0.0f;
+      for_each_pixel(i, [&](int p, float value) {
+        best[p].channel = value < best[p].value ? i : best[p].channel;
+        best[p].value = ptx::min_nan(best[p].value, value);
+      });
     }
 #pragma unroll
-    for (int m = 0; m < T::kFragmentsM; ++m) {
+    for (const Candidate<float>& candidate : best) any_nan |= isnan(candidate.value);
+    if (any_nan) {
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const auto value = [&](int i) {
-          const float sum = fmaf(accumulators[m][i / 2][2 * half + i % 2], sign_, bias[i]);
-          return !kPadded || first + channel_of(i) < end ? sum : HUGE_VALF;
-        };
-        Candidate<float>& running = mine_[m * 16 + half * 8 + lane_ / 4];
-        if (params_.indices == nullptr) {
-          float best = HUGE_VALF;
+      for (int i = kValues - 1; i >= 0; --i) {
+        const int channel = first + channel_of(i);
+        if (kPadded && channel >= end) continue;
+        const float bias = bias_of(channel);
 #pragma unroll
-          for (int i = 0; i < kValues; ++i) best = ptx::min_nan(best, value(i));
-          best = ptx::min_nan(best, __shfl_xor_sync(0xffffffffu, best, 1));
-          best = ptx::min_nan(best, __shfl_xor_sync(0xffffffffu, best, 2));
-          if (lane_ % 4 == 0) running.value = ptx::min_nan(running.value, best);
-        } else {
-          Candidate<float> best = first_minimum(value);
-          // A thread without a real channel in a padded block offers nothing.
-          best.channel = !kPadded || first < end ? first + channel_of(best.channel) : kNoChannel;
-          warp_min<4>(best);
-          if (lane_ % 4 == 0) {
-            best.merge(running);
-            running = best;
-          }
+        for (int p = 0; p < kPixels; ++p) {  // the factor makes no NaN, and would take registers
+          const float sum = fmaf(accumulators[p / 2][i / 2][p % 2 * 2 + i % 2], sign_, bias);
+          best[p].channel = isnan(sum) ? i : best[p].channel;
         }
       }
     }
-  }
-
-  // The smallest of value(0), value(1), ... and the first i that has it; the first NaN if there is one.
-  template <typename Value>
-  static __device__ __forceinline__ Candidate<float> first_minimum(const Value& value) {
-    // Comparisons with NaN are false, so a NaN sets the value and stays, and leaves the channel to a second pass.
-    Candidate<float> best{HUGE_VALF, 0};
 #pragma unroll
-    for (int i = 0; i < kValues; ++i) {
-      const float other = value(i);
-      best.channel = other < best.value ? i : best.channel;
-      best.value = ptx::min_nan(best.value, other);
-    }
-    if (isnan(best.value)) {
-#pragma unroll
-      for (int i = kValues - 1; i >= 0; --i) {
-        if (isnan(value(i))) best.channel = i;
+    for (int p = 0; p < kPixels; ++p) {
+      // A thread without a real channel in a padded block offers nothing.
+      best[p].channel = !kPadded || first < end ? first + channel_of(best[p].channel) : kNoChannel;
+      warp_min<4>(best[p]);
+      Candidate<float>& running = mine_[p * 8 + lane_ / 4];
+      if (lane_ % 4 == 0) {
+        best[p].merge(running);
+        running = best[p];
       }
     }
-    return best;
   }
 
   const Params& params_;

@@ -2,8 +2,8 @@
 // chip. A block owns a tile of output pixels and walks the output channels of its split, a tile at a time.
 #pragma once
 
-#include <algorithm>
 #include <iterator>
+#include <type_traits>
 #include <utility>
 
 #include "sm80/epilogue.cuh"
@@ -17,6 +17,12 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads, T::kTile.blocks_per_sm)
     conv_scale_min_sm80(const __grid_constant__ Params params) {
   extern __shared__ __align__(16) std::uint8_t shared[];
+  if constexpr (T::kScaled) {
+    if (leaves_everything(params)) {
+      if (blockIdx.x == 0 && threadIdx.x == 0) *params.fallback.everything = 1;
+      return;
+    }
+  }
   const Share share(params, shared);
   const BlockTile tile(params, share.tile);
   const int stages = share.blocks * share.stages, steps = stages * params.taps;
@@ -26,19 +32,13 @@ __global__ void __launch_bounds__(kThreads, T::kTile.blocks_per_sm)
   const Epilogue<T> epilogue(params, shared);
   __syncthreads();  // the tables
 
-  // Stages brought before the first is multiplied: cp.async completes kWeightStages - 1 steps after it was asked for.
-  constexpr bool kCopies = T::kGather == Gather::kChannels;
-  const int ahead = params.patch_slots - 1;
-  if constexpr (kCopies) {
-    for (int stage = 0; stage < min(ahead, stages); ++stage) {
-      producer.copy_patch();
+  if constexpr (T::kCopies) {
+    for (int stage = 0; stage < params.patch_slots; ++stage) {
+      if (stage < stages) producer.copy_patch();
       producer.next_stage();
     }
   } else {
-    for (int batch = 0; batch < params.taps * T::kHalves; ++batch) {
-      producer.load(batch);
-      producer.store();
-    }
+    producer.fill_patch();
     producer.next_stage();
   }
 #pragma unroll
@@ -46,42 +46,53 @@ __global__ void __launch_bounds__(kThreads, T::kTile.blocks_per_sm)
     if (step < steps) producer.load_weight();
     ptx::cp_async_commit();
   }
+  ptx::cp_async_wait<kWeightStages - 2>();
+  __syncthreads();
+  if constexpr (!T::kCopies) {
+    if (stages > 1) producer.begin_window();
+  }
 
   typename Mainloop<T>::Accumulators accumulators = {};
+  typename Mainloop<T>::Pixels first_half, second_half;
   const int* offsets = reinterpret_cast<const int*>(shared + params.offsets);
+  const auto tap_offset_of = [&](int tap) { return T::kGather == Gather::kTaps ? 0 : offsets[tap]; };
   int patch = 0, weight = 0, tap = 0, stage = 0, next_epilogue = share.stages;
+  int at = tap_offset_of(0);
+  mainloop.template load<0>(at, first_half);
   for (int step = 0; step < steps; ++step) {
-    ptx::cp_async_wait<kWeightStages - 2>();
-    __syncthreads();  // the step's weight and patch are there, and all threads are done with the step before
+    mainloop.template load<1>(at, second_half);
+    mainloop.template multiply<0>(first_half, weight, accumulators);
+    if constexpr (!T::kCopies) producer.end_window();
+
+    // The next step's weight and patch are there, and of this step's patch nothing is needed any more.
+    ptx::cp_async_wait<kWeightStages - 3>();
+    __syncthreads();
     if (step + kWeightStages - 1 < steps) producer.load_weight();
-    const bool more = stage + ahead < stages;
-    if constexpr (kCopies) {
-      if (tap == 0 && more) {
-        producer.copy_patch();
-        producer.next_stage();
+    const bool ends_stage = ++tap == params.taps;
+    if (ends_stage) {
+      tap = 0;
+      ++stage;
+      patch = patch == (params.patch_slots - 1) * params.patch_bytes ? 0 : patch + params.patch_bytes;
+      if constexpr (T::kCopies) {
+        if (stage + params.patch_slots - 1 < stages) producer.copy_patch();
       }
+      producer.next_stage();
     }
     ptx::cp_async_commit();
+    if constexpr (!T::kCopies) {
+      if (stage + 1 < stages) producer.begin_window();
+    }
 
-    const int at = patch + (T::kGather == Gather::kTaps ? 0 : offsets[tap]);
-    const auto half = [&](auto which) {
-      if constexpr (!kCopies) {
-        if (more) producer.load(tap * T::kHalves + decltype(which)::value);
-      }
-      mainloop.template multiply<decltype(which)::value>(at, weight, accumulators);
-      if constexpr (!kCopies) {
-        if (more) producer.store();
-      }
-    };
-    half(std::integral_constant<int, 0>{});
-    half(std::integral_constant<int, 1>{});
-
+    at = patch + tap_offset_of(tap);
+    const bool ends_block = ends_stage && stage == next_epilogue;
+    if (!ends_block) mainloop.template load<0>(at, first_half);
+    mainloop.template multiply<1>(second_half, weight, accumulators);
     weight = weight == (kWeightStages - 1) * T::kWeightBytes ? 0 : weight + T::kWeightBytes;
-    if (++tap < params.taps) continue;
-    tap = 0;
-    patch = patch == ahead * params.patch_bytes ? 0 : patch + params.patch_bytes;
-    if constexpr (!kCopies) producer.next_stage();
-    if (++stage < next_epilogue) continue;
+    if constexpr (!T::kCopies && T::kWindows == 2) {
+      producer.end_window();
+      if (stage + 1 < stages) producer.begin_window();
+    }
+    if (!ends_block) continue;
     if constexpr (T::kTile.shares_sums) {
       if (params.parts > 1) break;  // there was one block of channels
     }
@@ -93,6 +104,7 @@ __global__ void __launch_bounds__(kThreads, T::kTile.blocks_per_sm)
       for (auto& fragment : row)
 #pragma unroll
         for (float& value : fragment) value = 0.0f;
+    mainloop.template load<0>(at, first_half);  // after the last step, of some patch, for nothing
   }
   if constexpr (T::kTile.shares_sums) {
     if (params.parts > 1) {
@@ -100,18 +112,22 @@ __global__ void __launch_bounds__(kThreads, T::kTile.blocks_per_sm)
       epilogue.reduce(share.first_block, accumulators);
     }
   }
+  if constexpr (T::kScaled) {
+    if (share.split == 0) producer.note_range(tile);
+  }
   epilogue.write(share, tile);
 }
 
 // Pack and multiply.
-template <typename Element, Gather kGather, int kTile>
+template <typename Element, typename Operand, Gather kGather, int kTile>
 int launch_tile(const Params& params, const Plan& plan, cudaStream_t stream) {
-  using T = Traits<Element, kGather, kTile>;
-  const std::int64_t vectors =
-      static_cast<std::int64_t>(params.groups) * params.group_blocks * params.steps * T::kWeightVectors;
-  const std::int64_t threads = std::max<std::int64_t>(vectors, params.counter_count);
-  conv_scale_min_sm80_pack<T>
-      <<<static_cast<unsigned>((threads + kPackThreads - 1) / kPackThreads), kPackThreads, 0, stream>>>(params);
+  using T = Traits<Element, Operand, kGather, kTile>;
+  if constexpr (T::kScaled) {
+    conv_scale_min_sm80_scale<T><<<params.group_outputs, kPackThreads, 0, stream>>>(params);
+  }
+  const auto pack_blocks =
+      static_cast<std::int64_t>(params.groups) * params.group_blocks * (T::kTileN / kPackOutputs) * params.chunks;
+  conv_scale_min_sm80_pack<T><<<static_cast<unsigned>(pack_blocks), kPackThreads, 0, stream>>>(params);
   const auto kernel = conv_scale_min_sm80<T>;
   const cudaError_t error =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_memory);
@@ -121,18 +137,24 @@ int launch_tile(const Params& params, const Plan& plan, cudaStream_t stream) {
 }
 
 // Launches the tile of the table that the plan names.
-template <typename Element, Gather kGather, std::size_t... kTile>
+template <typename Element, typename Operand, Gather kGather, std::size_t... kTile>
 int launch_tiles(const Params& params, const Plan& plan, cudaStream_t stream, std::index_sequence<kTile...>) {
   int error = static_cast<int>(cudaErrorInvalidValue);
-  const bool found = ((plan.tile_m == kTiles[kTile].m && plan.tile_n == kTiles[kTile].n &&
-                       (error = launch_tile<Element, kGather, kTile>(params, plan, stream), true)) ||
-                      ...);
-  return found ? error : static_cast<int>(cudaErrorInvalidValue);
+  const auto try_tile = [&](auto tile) {
+    constexpr int kIndex = decltype(tile)::value;
+    if constexpr (std::is_same_v<Element, Operand> || kTiles[kIndex].scaled) {
+      if (plan.tile_m != kTiles[kIndex].m || plan.tile_n != kTiles[kIndex].n) return;
+      error = launch_tile<Element, Operand, kGather, kIndex>(params, plan, stream);
+    }
+  };
+  (try_tile(std::integral_constant<int, kTile>{}), ...);
+  return error;
 }
 
-template <typename Element, Gather kGather>
+template <typename Element, typename Operand, Gather kGather>
 int launch_element(const Params& params, const Plan& plan, cudaStream_t stream) {
-  return launch_tiles<Element, kGather>(params, plan, stream, std::make_index_sequence<std::size(kTiles)>{});
+  using Indices = std::make_index_sequence<std::size(kTiles)>;
+  return launch_tiles<Element, Operand, kGather>(params, plan, stream, Indices{});
 }
 
 }  // namespace convmin::sm80

@@ -45,7 +45,7 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   params.group_outputs = static_cast<int>(problem.k / problem.groups);
   params.reduction = params.group_channels * params.r * params.s;
 
-  const Shape shape = shape_of(problem, tile_of(plan), plan.gather, plan.tile_columns, plan.taps > 1);
+  const Shape shape = shape_of(problem, tile_of(plan), plan.gather, plan.tile_k, plan.tile_columns, plan.taps > 1);
   params.rows = static_cast<int>(problem.n * problem.oh);
   params.tile_rows = static_cast<int>(shape.tile_rows);
   params.tile_columns = static_cast<int>(shape.tile_columns);
@@ -69,6 +69,10 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   params.chunks = static_cast<int>(shape.chunks);
   params.stages = static_cast<int>(shape.stages);
   params.steps = static_cast<int>(shape.steps);
+  const bool scaled = plan.fallback_blocks > 0;
+  const int batch = batch_vectors(plan.tile_m, scaled);
+  const std::int64_t batches = (shape.patch_pixels * (kStepBytes / 16) + batch - 1) / batch;
+  params.windows_per_batch = static_cast<int>(shape.taps * batches_per_step(plan.tile_m, scaled) / batches);
   params.patch_slots = static_cast<int>(shape.patch_slots);
   params.patch_bytes = static_cast<int>(shape.patch_bytes);
   params.group_blocks = static_cast<int>(shape.group_blocks);
@@ -79,6 +83,7 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   params.offsets = static_cast<int>(shape.offsets);
   params.best = static_cast<int>(shape.best);
   params.flag = static_cast<int>(shape.flag);
+  params.peaks = static_cast<int>(shape.peaks);
 
   const Workspace parts = workspace(original, plan);
   auto* base = static_cast<char*>(arguments.workspace);
@@ -93,6 +98,9 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   params.partials = reinterpret_cast<float4*>(base + parts.partials);
   params.counters = reinterpret_cast<int*>(base + parts.counters);
   params.counter_count = static_cast<int>(parts.counter_count);
+  params.channel_factor = reinterpret_cast<float*>(base + parts.factors);
+  params.channel_peak = reinterpret_cast<unsigned*>(base + parts.peaks);
+  if (scaled) params.fallback = fallback(original, plan, arguments);
   return params;
 }
 
@@ -108,6 +116,13 @@ int launch(const Problem& problem, const Plan& plan, const Arguments& arguments,
   };
   const auto gather = static_cast<int>(plan.gather);
   const Params params = make_params(problem, plan, arguments);
+  if (plan.fallback_blocks > 0) {
+    const Workspace parts = workspace(problem, plan);
+    const cudaError_t error =
+        cudaMemsetAsync(params.fallback.everything, 0, static_cast<std::size_t>(parts.tiles - parts.fallback), stream);
+    if (error != cudaSuccess) return error;
+    return (plan.gather == Gather::kPixels ? launch_scaled_pixels : launch_scaled_channels)(params, plan, stream);
+  }
   switch (problem.dtype) {
     case DType::kFloat32: return by_dtype[0][gather](params, plan, stream);
     case DType::kFloat16: return by_dtype[1][gather](params, plan, stream);
@@ -115,6 +130,13 @@ int launch(const Problem& problem, const Plan& plan, const Arguments& arguments,
     case DType::kFloat64: break;  // the plan accepts none
   }
   return cudaErrorInvalidValue;
+}
+
+Fallback fallback(const Problem& problem, const Plan& plan, const Arguments& arguments) {
+  const Workspace parts = workspace(problem, plan);
+  auto* base = static_cast<char*>(arguments.workspace);
+  auto* counters = reinterpret_cast<int*>(base + parts.fallback);
+  return {counters, counters + 1, reinterpret_cast<std::int64_t*>(base + parts.tiles)};
 }
 
 }  // namespace convmin::sm80

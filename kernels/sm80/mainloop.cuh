@@ -1,4 +1,5 @@
-// Half a step's multiplication: 32 bytes of the reduction of a warp's pixels and output channels.
+// Half a step's multiplication: 32 bytes of the reduction of a warp's pixels and output channels. The pixels' fragments
+// are loaded half a step ahead, so that their latency runs under the multiplications.
 #pragma once
 
 #include "ptx/ldmatrix.cuh"
@@ -13,45 +14,49 @@ class Mainloop {
  public:
   // Of 16 pixels x 8 channels each, as ptx::Mma says.
   using Accumulators = float[T::kFragmentsM][T::kFragmentsN][4];
+  using Pixels = std::uint32_t[T::kFragmentsM][4];
 
-  __device__ __forceinline__ Mainloop(const Params& params, const std::uint8_t* shared, const BlockTile& tile)
-      : patches_(ptx::shared_address(shared + params.patches)) {
+  __device__ __forceinline__ Mainloop(const Params& params, const std::uint8_t* shared, const BlockTile& tile) {
     const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
     const int first = warp % T::kWarpsM * T::kWarpM;
 #pragma unroll
     for (int m = 0; m < T::kFragmentsM; ++m) {
-      windows_[m] = tile.window(params, first + m * 16 + lane % 16) + lane / 16 * 16;
+      windows_[m] = ptx::shared_address(shared + params.patches) + tile.window(params, first + m * 16 + lane % 16) +
+                    lane / 16 * 16;
     }
     weight_ = ptx::shared_address(shared) + (warp / T::kWarpsM * (T::kWarpN / 16) * 32 + lane) * 16;
   }
 
-  // `patch` is the tap's offset in the ring of patches, `weight` that of the step in the ring of weights.
+  // `patch` is the tap's offset in the ring of patches.
   template <int kHalf>
-  __device__ __forceinline__ void multiply(int patch, int weight, Accumulators& accumulators) const {
-    std::uint32_t a[T::kFragmentsM][4];
+  __device__ __forceinline__ void load(int patch, Pixels& a) const {
 #pragma unroll
-    for (int m = 0; m < T::kFragmentsM; ++m) {
-      ptx::ldmatrix_x4(a[m], patches_ + patch + windows_[m] + kHalf * 32);
-      if constexpr (T::kRoundsFragments) {
+    for (int m = 0; m < T::kFragmentsM; ++m) ptx::ldmatrix_x4(a[m], windows_[m] + patch + kHalf * 32);
+  }
+
+  // `weight` is the step's offset in the ring of weights.
+  template <int kHalf>
+  __device__ __forceinline__ void multiply(Pixels& a, int weight, Accumulators& accumulators) const {
+    if constexpr (T::kRoundsFragments) {
 #pragma unroll
-        for (std::uint32_t& word : a[m]) word = ptx::round_to_tf32(__uint_as_float(word));
-      }
+      for (auto& fragment : a)
+#pragma unroll
+        for (std::uint32_t& word : fragment) word = ptx::round_to_tf32(__uint_as_float(word));
     }
 #pragma unroll
     for (int n = 0; n < T::kFragmentsN; n += 2) {
       const uint4 b = ptx::load_shared_16(weight_ + weight + (kHalf * (T::kTileN / 16) + n / 2) * 32 * 16);
 #pragma unroll
       for (int m = 0; m < T::kFragmentsM; ++m) {
-        ptx::Mma<typename T::Element>::multiply(accumulators[m][n], a[m], b.x, b.y);
-        ptx::Mma<typename T::Element>::multiply(accumulators[m][n + 1], a[m], b.z, b.w);
+        ptx::Mma<typename T::Operand>::multiply(accumulators[m][n], a[m], b.x, b.y);
+        ptx::Mma<typename T::Operand>::multiply(accumulators[m][n + 1], a[m], b.z, b.w);
       }
     }
   }
 
  private:
-  const std::uint32_t patches_;
   std::uint32_t weight_;
-  int windows_[T::kFragmentsM];
+  std::uint32_t windows_[T::kFragmentsM];
 };
 
 }  // namespace convmin::sm80

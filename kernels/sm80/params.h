@@ -1,5 +1,6 @@
 #pragma once
 
+#include "common/fallback.h"
 #include "common/fast_divisor.h"
 #include "conv_scale_min.h"
 #include "sm80/tiles.h"
@@ -37,16 +38,17 @@ struct Params {
   // all taps (then there is one outer tap), or one. Gather::kTaps: stages of one step, kChunk elements of the window
   // each.
   int taps, outer_taps, chunks;
-  int stages, steps;  // of one block of output channels
-  int patch_slots;    // in shared memory
-  int patch_bytes;    // of one
-  int group_blocks;   // blocks of output channels in a group
-  int splits;         // that share the blocks of output channels
-  int parts;          // that share the stages of one block of output channels; where several, a split is a block
+  int stages, steps;      // of one block of output channels
+  int windows_per_batch;  // of the producer: how long a batch of the patch may stay in registers
+  int patch_slots;        // in shared memory
+  int patch_bytes;        // of one
+  int group_blocks;       // blocks of output channels in a group
+  int splits;             // that share the blocks of output channels
+  int parts;              // that share the stages of one block of output channels; where several, a split is a block
   int reduction;
 
   // Byte offsets in shared memory, after the weight's kWeightStages.
-  int patches, pixels, offsets, best, flag;
+  int patches, pixels, offsets, best, flag, peaks;
 
   // Workspace.
   const void* weight;
@@ -57,6 +59,11 @@ struct Params {
   float4* partials;  // [tiles][splits][parts] accumulators of a block, fragment by fragment
   int* counters;     // of finished parts [tiles][splits], then of finished splits [tiles]; zeroed by the packing kernel
   int counter_count;
+
+  // Where float32 multiplies as float16.
+  float* channel_factor;   // [k] power of two that undoes the packed weight's scaling
+  unsigned* channel_peak;  // [c] largest scaled weight of an input channel, as the bits of a float
+  Fallback fallback;
 };
 
 }  // namespace convmin::sm80

@@ -6,6 +6,8 @@
 #include <iterator>
 #include <numeric>
 
+#include "common/fallback.h"
+
 namespace convmin::sm80 {
 namespace {
 
@@ -19,7 +21,8 @@ constexpr std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a +
 constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_divide(a, b) * b; }
 
 std::int64_t element_size(const Problem& problem) { return problem.dtype == DType::kFloat32 ? 4 : 2; }
-std::int64_t chunk_of(const Problem& problem) { return kStepBytes / element_size(problem); }
+// Elements of the reduction in a step; float32 is multiplied as TF32, or scaled, as float16.
+std::int64_t chunk_of(const Problem& problem, bool scaled) { return kStepBytes / (scaled ? 2 : element_size(problem)); }
 
 // Whether 16-byte vectors of channels are whole and aligned.
 bool vectors_fit(const Problem& problem) {
@@ -45,6 +48,7 @@ Axis axis_of(std::int64_t taps, std::int64_t stride, std::int64_t dilation) {
 // Estimated cycles of a multiprocessor. A tensor core's rate by mma.sync on Hopper; the rest counts instructions.
 constexpr double kCyclesPerOutput = 0.025;  // of a step: 64 bytes of the reduction
 constexpr double kCyclesPerResult = 0.02;   // of the epilogue, for an output of a block
+constexpr double kCyclesOfScaling = 8000;   // two more launches and two that find nothing to do
 constexpr double kCyclesPerBlock = 2000;    // tables and the first loads
 constexpr double kCyclesPerPartial = 0.06;  // of a partial sum, written or read
 double cycles_per_pixel(Gather gather) {    // of a stage's patch
@@ -54,7 +58,7 @@ double cycles_per_pixel(Gather gather) {    // of a stage's patch
 struct Choice {
   const Tile* tile = nullptr;
   Gather gather{};
-  bool whole_window{};
+  bool whole_window{}, scaled{};
   std::int64_t splits{}, parts{};
   double cost{};
   Shape shape{};
@@ -66,8 +70,11 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
   const Tile& tile = *choice->tile;
   choice->cost = HUGE_VAL;
   if (shape.shared_memory > device.shared_memory_per_block) return;
-  // More than a pixel of the tile for each tap: bringing each tap's pixels is less (and all that a stage has time for).
+  // More than a pixel of the tile for each tap: bringing each tap's pixels is less.
   if (choice->whole_window && shape.patch_pixels > shape.taps * tile.m) return;
+  const std::int64_t batch = batch_vectors(tile.m, choice->scaled);
+  const std::int64_t vectors = shape.patch_pixels * (kStepBytes / 16);
+  if (vectors > shape.taps * batches_per_step(tile.m, choice->scaled) * batch) return;
   const std::int64_t per_sm =
       std::min<std::int64_t>(tile.blocks_per_sm, device.shared_memory_per_sm / (shape.shared_memory + kReservedShared));
   const std::int64_t resident = per_sm * device.sm_count;
@@ -81,7 +88,8 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
     choice->parts = std::clamp<std::int64_t>(std::min(resident, most) / (tiles * channel_blocks), 1, shape.stages);
   }
   const std::int64_t blocks = tiles * choice->splits * choice->parts;
-  const double rate = (problem.dtype == DType::kFloat32 ? 2 : 1) / (tile.efficiency * (per_sm == 1 ? 0.75 : 1.0));
+  const double rate =
+      (chunk_of(problem, choice->scaled) == 16 ? 2 : 1) / (tile.efficiency * (per_sm == 1 ? 0.75 : 1.0));
   const double one = kCyclesPerBlock +
                      static_cast<double>(ceil_divide(channel_blocks, choice->splits)) *
                          (static_cast<double>(ceil_divide(shape.stages, choice->parts)) *
@@ -93,10 +101,11 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
   // A block alone on a multiprocessor takes longer than its share.
   choice->cost =
       one * (static_cast<double>(blocks / resident * per_sm) + (rest == 1 ? 1.4 : static_cast<double>(rest)));
+  if (choice->scaled) choice->cost += kCyclesOfScaling;
 }
 
 void consider(const Problem& problem, const Device& device, const Tile& tile, Gather gather, bool whole_window,
-              Choice* best) {
+              bool scaled, Choice* best) {
   std::int64_t before = 0;
   for (const std::int64_t rows : {1, 2, 4, 8, 16}) {
     // Equal parts of a row, of at most this many columns.
@@ -104,7 +113,14 @@ void consider(const Problem& problem, const Device& device, const Tile& tile, Ga
     const std::int64_t columns = ceil_divide(problem.ow, parts);
     if (columns == before) continue;
     before = columns;
-    Choice choice{&tile, gather, whole_window, 1, 1, 0, shape_of(problem, tile, gather, columns, whole_window)};
+    Choice choice{&tile,
+                  gather,
+                  whole_window,
+                  scaled,
+                  1,
+                  1,
+                  0,
+                  shape_of(problem, tile, gather, chunk_of(problem, scaled), columns, whole_window)};
     weigh(problem, device, &choice);
     if (choice.cost < HUGE_VAL && (best->tile == nullptr || choice.cost < best->cost)) *best = choice;
   }
@@ -123,7 +139,8 @@ Problem join_rows(Problem problem) {
   return problem;
 }
 
-Shape shape_of(const Problem& problem, const Tile& tile, Gather gather, std::int64_t tile_columns, bool whole_window) {
+Shape shape_of(const Problem& problem, const Tile& tile, Gather gather, std::int64_t chunk, std::int64_t tile_columns,
+               bool whole_window) {
   Shape shape{};
   const std::int64_t group_channels = problem.c / problem.groups, window = problem.r * problem.s;
   const std::int64_t rows = problem.n * problem.oh;
@@ -154,22 +171,24 @@ Shape shape_of(const Problem& problem, const Tile& tile, Gather gather, std::int
   }
 
   const bool taps_in_chunks = gather == Gather::kTaps;
+  const bool copies = gather == Gather::kChannels && chunk == chunk_of(problem, false);  // by cp.async
   shape.taps = whole_window ? window : 1;
   shape.outer_taps = whole_window || taps_in_chunks ? 1 : window;
-  shape.chunks = ceil_divide(group_channels * (taps_in_chunks ? window : 1), chunk_of(problem));
+  shape.chunks = ceil_divide(group_channels * (taps_in_chunks ? window : 1), chunk);
   shape.stages = shape.chunks * shape.outer_taps;
   shape.steps = shape.stages * shape.taps;
   shape.group_blocks = ceil_divide(problem.k / problem.groups, tile.n);
-  shape.patch_slots = 1 + (gather == Gather::kChannels ? ceil_divide(kWeightStages - 1, shape.taps) : 1);
+  shape.patch_slots = 1 + (copies ? ceil_divide(kWeightStages - 2, shape.taps) : 1);
   shape.patch_bytes = shape.patch_rows * shape.patch_pitch * kPixelBytes;
 
   shape.patches = kWeightStages * tile.n * kStepBytes;
   shape.pixels = shape.patches + shape.patch_slots * shape.patch_bytes;
   shape.offsets = shape.pixels + kPixelEntry * shape.patch_pixels;
-  shape.best = shape.offsets + (taps_in_chunks ? kTapEntry * shape.chunks * chunk_of(problem)
-                                               : round_up(kOffsetEntry * shape.taps, 16));
+  shape.best =
+      shape.offsets + (taps_in_chunks ? kTapEntry * shape.chunks * chunk : round_up(kOffsetEntry * shape.taps, 16));
   shape.flag = shape.best + 8 * tile.m * tile.warps_n;
-  shape.shared_memory = shape.flag + 16;
+  shape.peaks = shape.flag + 16;
+  shape.shared_memory = shape.peaks + 4 * shape.patch_pixels;
   return shape;
 }
 
@@ -200,10 +219,15 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   for (const Tile& tile : kTiles) {
     // Wider than the group's channels: only if there is no narrower one.
     if (problem.k / problem.groups <= tile.n / 2 && tile.n > 32) continue;
-    if (window > 1) consider(joined, device, tile, whole, true, &best);
-    consider(joined, device, tile, whole, false, &best);
-    if (group_channels % chunk_of(problem) != 0 && group_channels * window <= kMaxWindowTable) {
-      consider(joined, device, tile, Gather::kTaps, false, &best);
+    const bool may_scale = problem.dtype == DType::kFloat32 && tile.scaled && problem.groups == 1;
+    for (const bool scaled : {false, true}) {
+      if (scaled && !may_scale) break;
+      if (window > 1) consider(joined, device, tile, whole, true, scaled, &best);
+      // A pixel's range shows where all its channels pass by; tap after tap, they do so in turn.
+      if (window == 1 || !scaled) consider(joined, device, tile, whole, false, scaled, &best);
+    }
+    if (group_channels % chunk_of(problem, false) != 0 && group_channels * window <= kMaxWindowTable) {
+      consider(joined, device, tile, Gather::kTaps, false, false, &best);
     }
   }
   if (best.tile == nullptr) return "the window's pixels exceed shared memory";
@@ -212,7 +236,7 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   const std::int64_t blocks = shape.tiles_h * shape.tiles_w * best.splits * best.parts;
   if (blocks > kMaxBlocks) return "more output pixels than one grid covers";
   const double useful =
-      static_cast<double>(group_channels * window) / static_cast<double>(shape.steps * chunk_of(problem)) *
+      static_cast<double>(group_channels * window) / static_cast<double>(shape.steps * chunk_of(problem, best.scaled)) *
       static_cast<double>(problem.k / problem.groups) / static_cast<double>(shape.group_blocks * tile.n);
   // Tensor cores do about ten times the portable kernel's multiply-adds, with float32 five.
   if (useful < (problem.dtype == DType::kFloat32 ? 0.12 : 0.06)) {
@@ -224,7 +248,8 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   plan->stages = static_cast<int>(shape.patch_slots);
   plan->tile_m = tile.m;
   plan->tile_n = tile.n;
-  plan->tile_k = static_cast<int>(chunk_of(problem));
+  plan->tile_k = static_cast<int>(chunk_of(problem, best.scaled));
+  plan->fallback_blocks = best.scaled ? 2 * device.sm_count : 0;
   plan->tile_columns = static_cast<int>(shape.tile_columns);
   plan->taps = static_cast<int>(shape.taps);
   plan->splits = static_cast<int>(best.splits);
@@ -251,7 +276,13 @@ Workspace workspace(const Problem& problem, const Plan& plan) {
   result.counters = result.partials + (plan.parts > 1 ? 4 * plan.blocks * plan.tile_m * plan.tile_n : 0);
   const std::int64_t tiles = plan.blocks / (plan.splits * plan.parts);
   result.counter_count = plan.splits > 1 || plan.parts > 1 ? tiles * (plan.splits + 1) : 0;
-  result.bytes = result.counters + 4 * result.counter_count;
+  result.factors = round_up(result.counters + 4 * result.counter_count, 16);
+  const bool scaled = plan.fallback_blocks > 0;
+  result.fallback = result.factors + (scaled ? 4 * round_up(problem.k, 4) : 0);
+  result.peaks = result.fallback + (scaled ? 16 : 0);
+  result.tiles = result.peaks + (scaled ? 4 * round_up(problem.c, 4) : 0);
+  const std::int64_t runs = ceil_divide(plan.tile_columns, kFallbackTile) * (plan.tile_m / plan.tile_columns);
+  result.bytes = result.tiles + (scaled ? 8 * tiles * runs : 0);
   return result;
 }
 

@@ -18,15 +18,18 @@ struct Shape {
   std::int64_t run_columns, patch_columns, patch_pitch, patch_rows, patch_pixels;
   std::int64_t taps, outer_taps, chunks, stages, steps;
   std::int64_t patch_slots, patch_bytes, group_blocks;
-  std::int64_t patches, pixels, offsets, best, flag, shared_memory;  // byte offsets and their sum
+  std::int64_t patches, pixels, offsets, best, flag, peaks, shared_memory;  // byte offsets and their sum
 };
-Shape shape_of(const Problem& problem, const Tile& tile, Gather gather, std::int64_t tile_columns, bool whole_window);
+Shape shape_of(const Problem& problem, const Tile& tile, Gather gather, std::int64_t chunk, std::int64_t tile_columns,
+               bool whole_window);
 
 // What Plan::workspace_bytes is divided into: the packed weight at 0, then each split's minima, the parts' sums, and
-// counters of what is finished.
+// counters of what is finished; for float32 as float16 the filters' factors, what is to be zero at first (the
+// fallback's two counters, the channels' peaks), and the fallback's tiles.
 struct Workspace {
   std::int64_t split_values, split_channels, partials, counters;  // byte offsets
   std::int64_t counter_count;
+  std::int64_t factors, fallback, peaks, tiles;
   std::int64_t bytes;
 };
 Workspace workspace(const Problem& problem, const Plan& plan);

@@ -1,6 +1,6 @@
 // Brings the weight and the input to shared memory, ahead of the multiplication. The weight comes packed, by cp.async.
-// So does channels_last input; any other goes through registers: loaded before half a step's multiplications, rounded
-// to the tensor cores' type and stored after them.
+// So does channels_last input; any other goes through registers, a batch at a time: loaded at the beginning of a window
+// of time, rounded to the tensor cores' type and stored at the end of that or a later one, as far as time allows.
 #pragma once
 
 #include "ptx/cp_async.cuh"
@@ -18,6 +18,7 @@ template <typename T>
 class Producer {
  public:
   using Element = typename T::Element;
+  using Operand = typename T::Operand;
 
   // Fills the tables; a barrier must follow.
   __device__ __forceinline__ Producer(const Params& params, std::uint8_t* shared, const BlockTile& tile,
@@ -39,6 +40,10 @@ class Producer {
       int* offsets = reinterpret_cast<int*>(shared + params.offsets);
       for (int tap = thread_; tap < params.taps; tap += kThreads) offsets[tap] = tap_offset(params, tap);
     }
+    if constexpr (T::kScaled) {
+      for (int e = thread_; e < params.patch_pixels; e += kThreads) peaks()[e] = 0;
+      watches_range_ = share.split == 0;
+    }
     locate_stage();
     if constexpr (T::kGather != Gather::kTaps) source_ += stage_.chunk * T::kChunk * params.input_stride_c;
   }
@@ -55,6 +60,7 @@ class Producer {
   // Moves on to the next stage, whose patch goes to the next slot.
   __device__ __forceinline__ void next_stage() {
     if (++patch_slot_ == params_.patch_slots) patch_slot_ = 0;
+    batch_ = 0;
     if (++stage_.chunk < params_.chunks) {
       if constexpr (T::kGather != Gather::kTaps) source_ += T::kChunk * params_.input_stride_c;
       return;
@@ -62,6 +68,7 @@ class Producer {
     stage_.chunk = 0;
     if (++stage_.tap == params_.outer_taps) {
       stage_.tap = 0;
+      watches_range_ = false;  // the same pixels again
       ++stage_.block;
     }
     locate_stage();
@@ -79,19 +86,60 @@ class Producer {
     }
   }
 
-  // The batch-th part of the current stage's patch, into registers and from there to shared memory.
-  __device__ __forceinline__ void load(int batch) {
+  // Notes the tile's runs of output pixels where a pixel under it is out of float16's range. All channels have been
+  // loaded, a barrier ago.
+  __device__ __forceinline__ void note_range(const BlockTile& tile) const {
+    bool outside = false;
+    for (int e = thread_; e < params_.patch_pixels; e += kThreads) {
+      const float largest = __uint_as_float(peaks()[e]);
+      outside |= too_large(largest) || too_faint(largest);
+    }
+    if (__syncthreads_or(outside) == 0) return;
+    for (int m = thread_; m < T::kTileM; m += kThreads) {
+      if (m % params_.tile_columns % kFallbackTile != 0) continue;
+      const std::int64_t at = tile.output(params_, m);
+      if (at >= 0) params_.fallback.tiles[atomicAdd(params_.fallback.count, 1)] = at;
+    }
+  }
+
+  // The whole patch of the current stage, through registers.
+  __device__ __forceinline__ void fill_patch() {
+    while (batch_ * T::kItems * kThreads < items()) {
+      load();
+      ++batch_;
+      store();
+    }
+  }
+
+  // A stage has T::kWindows windows a step; all its batches are stored by the end of the last.
+  __device__ __forceinline__ void begin_window() {
+    if (waiting_ > 0 || batch_ * T::kItems * kThreads >= items()) return;
+    load();
+    ++batch_;
+    waiting_ = params_.windows_per_batch;
+  }
+  __device__ __forceinline__ void end_window() {
+    if (waiting_ > 0 && --waiting_ == 0) store();
+  }
+
+ private:
+  __device__ __forceinline__ int items() const { return T::kPacks * params_.patch_pixels; }
+
+  // A batch of the current stage's patch, into registers and from there to shared memory.
+  __device__ __forceinline__ void load() {
 #pragma unroll
     for (int i = 0; i < T::kItems; ++i) {
-      const int item = (batch * T::kItems + i) * kThreads + thread_;
+      const int item = (batch_ * T::kItems + i) * kThreads + thread_;
       targets_[i] = -1;
-      if (item >= T::kPacks * params_.patch_pixels) continue;
+      if (item >= items()) continue;
       const QuotientRemainder at = params_.by_patch_pixels.divide(item);
       const int pack = static_cast<int>(at.quotient), e = static_cast<int>(at.remainder);
       targets_[i] = place(e) + pack * 16;
       const Pixel pixel = pixels_[e];
       if constexpr (T::kGather == Gather::kTaps) {
         load_taps(items_[i], pixel, pack);
+      } else if constexpr (T::kGather == Gather::kChannels) {
+        load_vectors(items_[i], pixel, pack);
       } else {
         load_channels(items_[i], pixel, pack);
       }
@@ -100,12 +148,15 @@ class Producer {
   __device__ __forceinline__ void store() const {
 #pragma unroll
     for (int i = 0; i < T::kItems; ++i) {
-      if (targets_[i] >= 0) *reinterpret_cast<uint4*>(patch() + targets_[i]) = vector(items_[i]);
+      if (targets_[i] < 0) continue;
+      *reinterpret_cast<uint4*>(patch() + targets_[i]) = vector(items_[i]);
+      if constexpr (T::kScaled) {
+        if (watches_range_) watch_range(items_[i], (batch_ - 1) * T::kItems * kThreads + i * kThreads + thread_);
+      }
     }
   }
 
- private:
-  struct Pack {
+  struct alignas(16) Pack {
     Element values[T::kPack];
   };
 
@@ -142,6 +193,31 @@ class Producer {
            static_cast<unsigned>(pixel.iw) + static_cast<unsigned>(dw) < static_cast<unsigned>(params_.w);
   }
 
+  __device__ __forceinline__ unsigned* peaks() const { return reinterpret_cast<unsigned*>(shared_ + params_.peaks); }
+
+  // Magnitudes are compared as unsigned integers, which order as the floats do. NaN passes for large, and may.
+  __device__ __forceinline__ void watch_range(const Pack& pack, int item) const {
+    float largest = 0.0f;
+#pragma unroll
+    for (const float value : pack.values) largest = fmaxf(largest, fabsf(value));
+    if (largest != 0.0f) {
+      atomicMax(&peaks()[params_.by_patch_pixels.divide(item).remainder], __float_as_uint(largest));
+    }
+  }
+
+  // Channels next to each other in aligned vectors.
+  __device__ __forceinline__ void load_vectors(Pack& out, const Pixel& pixel, int pack) const {
+    constexpr int kVector = 16 / static_cast<int>(sizeof(Element));
+    const int left = params_.group_channels - stage_.chunk * T::kChunk - pack * T::kPack;
+    const auto* source = reinterpret_cast<const uint4*>(source_ + pixel.offset) + pack * (T::kPack / kVector);
+    const bool in = inside(pixel, dh_, dw_);
+    auto* vectors = reinterpret_cast<uint4*>(&out);
+#pragma unroll
+    for (int v = 0; v < T::kPack / kVector; ++v) {
+      vectors[v] = in && v * kVector < left ? __ldg(source + v) : uint4{0, 0, 0, 0};
+    }
+  }
+
   __device__ __forceinline__ void load_channels(Pack& out, const Pixel& pixel, int pack) const {
     const int left = params_.group_channels - stage_.chunk * T::kChunk - pack * T::kPack;
     const char* source = source_ + pixel.offset + pack * T::kPack * params_.input_stride_c;
@@ -168,10 +244,10 @@ class Producer {
     std::uint32_t words[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      if constexpr (sizeof(Element) == 4) {
-        words[i] = operand_bits(pack.values[i]);
+      if constexpr (sizeof(Operand) == 4) {
+        words[i] = operand_bits<Operand>(pack.values[i]);
       } else {
-        words[i] = operand_bits(pack.values[2 * i]) | operand_bits(pack.values[2 * i + 1]) << 16;
+        words[i] = operand_bits<Operand>(pack.values[2 * i]) | operand_bits<Operand>(pack.values[2 * i + 1]) << 16;
       }
     }
     return {words[0], words[1], words[2], words[3]};
@@ -186,6 +262,9 @@ class Producer {
   const char* source_;  // of the stage's first channel, for a pixel at offset 0
   int dh_, dw_;         // of the stage's outer tap
   const int thread_;
+  bool watches_range_ = false;
+  int batch_ = 0;    // the next of the stage
+  int waiting_ = 0;  // windows until the one in registers is stored
   Pack items_[T::kItems];
   int targets_[T::kItems];
 };
