@@ -23,8 +23,8 @@ enum class Precision : std::uint8_t {
 enum class IndexType : std::uint8_t { kUInt8, kInt16, kInt32 };
 
 // Kernel families, slowest first. A plan takes the last one that accepts the problem.
-enum class KernelId : std::uint8_t { kSimt, kSm80, kSm90 };
-inline constexpr int kKernelCount = 3;
+enum class KernelId : std::uint8_t { kSimt, kSm80, kSm90Patch, kSm90 };
+inline constexpr int kKernelCount = 4;
 
 // Which of the input's dimensions neighbouring threads walk while they fill the shared-memory tile.
 enum class Gather : std::uint8_t {
@@ -74,7 +74,8 @@ struct Plan {
   Gather gather;
   int stages;                  // of the input's ring in shared memory
   int tile_m, tile_n, tile_k;  // output pixels, output channels, reduction elements of a block's tile
-  int tile_columns, taps;      // sm80: columns of the tile; taps that a tile's input serves, all or one
+  int tile_rows, tile_columns;  // sm90_patch: of the tile, in an image; sm80: columns
+  int taps;                     // sm80: taps that a tile's input serves, all or one
   int splits;                  // parts that the output channels are divided into, and combined at the end
   int parts;                   // sm80: parts that the sums of a tile and a block of output channels are divided into
   std::int64_t blocks;         // tiles of pixels x splits x parts

@@ -9,6 +9,7 @@
 #include "simt/plan.h"
 #include "sm80/launch.h"
 #include "sm90/launch.h"
+#include "sm90/patch/launch.h"
 
 namespace convmin {
 namespace {
@@ -36,6 +37,7 @@ Status launch(const Problem& problem, const Plan& plan, const Arguments& argumen
     }
 #endif
 #ifndef CONVMIN_WITHOUT_SM90
+    case KernelId::kSm90Patch: return {sm90::patch::launch(problem, plan, arguments, stream)};
     case KernelId::kSm90: {
       const int error = sm90::launch(problem, plan, arguments, stream);
       if (error != cudaSuccess || plan.fallback_blocks == 0) return {error};

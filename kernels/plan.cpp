@@ -3,6 +3,7 @@
 
 #include "conv_scale_min.h"
 #include "sm80/plan.h"
+#include "sm90/patch/plan.h"
 #include "sm90/plan.h"
 
 namespace convmin {
@@ -19,6 +20,7 @@ struct Family {
 constexpr Family kFamilies[kKernelCount] = {
     {KernelId::kSimt, "simt", simt::plan},
     {KernelId::kSm80, "sm80", sm80::plan},
+    {KernelId::kSm90Patch, "sm90_patch", sm90::patch::plan},
     {KernelId::kSm90, "sm90", sm90::plan},
 };
 

@@ -92,6 +92,7 @@ py::dict plan_as_dict(const py::dict& problem, const py::dict& device, const std
   result["gather"] = plan.gather == Gather::kPixels ? "pixels" : plan.gather == Gather::kChannels ? "channels" : "taps";
   result["tile"] = py::make_tuple(plan.tile_m, plan.tile_n, plan.tile_k);
   result["stages"] = plan.stages;
+  result["tile_rows"] = plan.tile_rows;
   result["tile_columns"] = plan.tile_columns;
   result["taps"] = plan.taps;
   result["parts"] = plan.parts;

@@ -18,4 +18,10 @@ __device__ __forceinline__ uint4 load_shared_16(std::uint32_t address) {
   return value;
 }
 
+__device__ __forceinline__ void store_shared_16(std::uint32_t address, const uint4& value) {
+  asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(value.x), "r"(value.y), "r"(value.z),
+               "r"(value.w)
+               : "memory");
+}
+
 }  // namespace convmin::ptx

@@ -73,6 +73,7 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
 
   const int tile_n = problem.k <= 64 ? 64 : 128;
   const Shape shape = shape_of(problem, tile_n);
+  if (problem.n * shape.strips * problem.oh >= std::int64_t{1} << 31) return "2^31 rows of 128 pixels or more";
   if (shape.blocks_n * tile_n > kMaxOutputs) return "more than 512 output channels";
   const double utilization = static_cast<double>(problem.c) / static_cast<double>(shape.chunks * kChunk) *
                              static_cast<double>(problem.k) / static_cast<double>(shape.blocks_n * tile_n) *
