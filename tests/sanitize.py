@@ -55,7 +55,7 @@ def variant_of(problem: Problem, plan: _C.Plan, indices: bool) -> Variant:
     loops: tuple[bool, ...] = (plan["splits"] > 1,)
     if plan["kernel"] == "sm80":
         loops = (max(plan["splits"], plan["parts"]) > 1, plan["taps"] > 1)
-    elif plan["kernel"] == "sm90":
+    elif plan["kernel"] != "simt":
         loops = (problem.c > 64, problem.k > plan["tile"][1])
     return plan["kernel"], dtype, plan["gather"], plan["tile"], loops, indices
 
@@ -81,7 +81,7 @@ def choose(device: _C.Device, kernels: list[str]) -> dict[Variant, list[Case]]:
 def kinds(kernel: str, problem: Problem) -> list[Problem]:
     """The problem at a misaligned address too; for persistent kernels, with rows enough that each block does several,
     and with numbers that tensor cores leave to the portable kernel."""
-    if kernel == "sm90":
+    if kernel not in ("simt", "sm80"):
         return [problem.replace(h=max(problem.h, 280)), problem.replace(fill="overflow16")]
     others = [problem.replace(fill="overflow16")] if kernel == "sm80" and problem.dtype == torch.float32 else []
     return [problem, problem.replace(storage="offset"), *others]

@@ -49,7 +49,11 @@ __global__ void __launch_bounds__(kThreads, T::kTile.blocks_per_sm)
   ptx::cp_async_wait<kWeightStages - 2>();
   __syncthreads();
   if constexpr (!T::kCopies) {
-    if (stages > 1) producer.begin_window();
+    // What comes before the first step is its windows before the barrier.
+    for (int window = 0; window < T::kWindows; ++window) {
+      if (window > 0) producer.end_window();
+      if (stages > 1) producer.begin_window();
+    }
   }
 
   typename Mainloop<T>::Accumulators accumulators = {};
