@@ -72,15 +72,15 @@ struct Plan {
   KernelId kernel;
   Precision precision;  // class of the arithmetic, for kFloat32
   Gather gather;
-  int stages;                  // of the input's ring in shared memory
-  int tile_m, tile_n, tile_k;  // output pixels, output channels, reduction elements of a block's tile
-  int tile_rows, tile_columns;  // sm90_patch: of the tile, in an image; sm80: columns
+  int stages;                   // of the input's ring in shared memory
+  int tile_m, tile_n, tile_k;   // output pixels, output channels, reduction elements of a block's tile
+  int tile_rows, tile_columns;  // of the tile, in an image; sm80: 0 rows where it runs on over the images
   int taps;                     // sm80: taps that a tile's input serves, all or one
-  int splits;                  // parts that the output channels are divided into, and combined at the end
-  int parts;                   // sm80: parts that the sums of a tile and a block of output channels are divided into
-  std::int64_t blocks;         // tiles of pixels x splits x parts
-  int threads;                 // per block
-  int shared_memory;           // bytes per block
+  int splits;                   // parts that the output channels are divided into, and combined at the end
+  int parts;                    // sm80: parts that the sums of a tile and a block of output channels are divided into
+  std::int64_t blocks;          // tiles of pixels x splits x parts
+  int threads;                  // per block
+  int shared_memory;            // bytes per block
   // Tiles that this kernel notes and leaves to the portable one, in the same stream: its blocks (0: none are left) and
   // where its part of the workspace begins, in bytes.
   int fallback_blocks;
