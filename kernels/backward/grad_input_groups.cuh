@@ -1,5 +1,5 @@
-// grad_input for many groups of few channels (depthwise ones among them): of an output pixel's gradient only the winning
-// group's channels get any. A thread has an input pixel, and a column of sums of its own in shared memory.
+// grad_input for many groups of few channels (depthwise ones among them): of an output pixel's gradient only the
+// winning group's channels get any. A thread has an input pixel, and a column of sums of its own in shared memory.
 #pragma once
 
 #include "backward/grad_input.cuh"
@@ -42,8 +42,8 @@ __global__ void __launch_bounds__(kGroupsThreads, 4)
           const Accum gradient = read_gradient<Element>(params, from.grad);
           const auto output = static_cast<unsigned>(read_channel(params, from.index));
           if (output - first_output >= outputs) continue;
-          const Element* factors = weight + output * params.weight_stride_k + r * params.weight_stride_r +
-                                   s * params.weight_stride_s;
+          const Element* factors =
+              weight + output * params.weight_stride_k + r * params.weight_stride_r + s * params.weight_stride_s;
           Accum* to = sums + (output - first_output) / params.group_outputs * params.group_channels * kColumn + thread;
           for (int c = 0; c < params.group_channels; ++c) {
             to[c * kColumn] += gradient * Numeric<Element>::widen(factors[c * params.weight_stride_c]);
