@@ -23,13 +23,14 @@ enum class Precision : std::uint8_t {
 enum class IndexType : std::uint8_t { kUInt8, kInt16, kInt32 };
 
 // Kernel families, slowest first. A plan takes the last one that accepts the problem.
-enum class KernelId : std::uint8_t { kSimt, kSm90 };
-inline constexpr int kKernelCount = 2;
+enum class KernelId : std::uint8_t { kSimt, kSm80, kSm90Patch, kSm90 };
+inline constexpr int kKernelCount = 4;
 
 // Which of the input's dimensions neighbouring threads walk while they fill the shared-memory tile.
 enum class Gather : std::uint8_t {
   kPixels,    // neighbouring output pixels: NCHW
   kChannels,  // neighbouring input channels: channels_last
+  kTaps,      // neighbouring output pixels, and the reduction runs over taps and few channels alike (sm80 alone)
 };
 
 // Extents and strides; a stride counts elements and may be 0 (broadcast).
@@ -73,8 +74,11 @@ struct Plan {
   Gather gather;
   int stages;                  // of the input's ring in shared memory
   int tile_m, tile_n, tile_k;  // output pixels, output channels, reduction elements of a block's tile
-  int splits;                  // parts that the output channels are divided into, combined by a second small launch
-  std::int64_t blocks;         // tiles of pixels x splits
+  int tile_rows, tile_columns;  // sm90_patch: of the tile, in an image; sm80: columns
+  int taps;                     // sm80: taps that a tile's input serves, all or one
+  int splits;                  // parts that the output channels are divided into, and combined at the end
+  int parts;                   // sm80: parts that the sums of a tile and a block of output channels are divided into
+  std::int64_t blocks;         // tiles of pixels x splits x parts
   int threads;                 // per block
   int shared_memory;           // bytes per block
   // Tiles that this kernel notes and leaves to the portable one, in the same stream: its blocks (0: none are left) and

@@ -7,7 +7,9 @@
 #include "conv_scale_min.h"
 #include "simt/launch.h"
 #include "simt/plan.h"
+#include "sm80/launch.h"
 #include "sm90/launch.h"
+#include "sm90/patch/launch.h"
 
 namespace convmin {
 namespace {
@@ -27,7 +29,15 @@ Status launch(const Problem& problem, const Plan& plan, const Arguments& argumen
   if (!plan.accepted) return {cudaErrorInvalidValue};
   switch (plan.kernel) {
     case KernelId::kSimt: return {simt::launch(problem, plan, arguments, stream)};
+#ifndef CONVMIN_WITHOUT_SM80
+    case KernelId::kSm80: {
+      const int error = sm80::launch(problem, plan, arguments, stream);
+      if (error != cudaSuccess || plan.fallback_blocks == 0) return {error};
+      return {launch_fallback(problem, plan, arguments, sm80::fallback(problem, plan, arguments), stream)};
+    }
+#endif
 #ifndef CONVMIN_WITHOUT_SM90
+    case KernelId::kSm90Patch: return {sm90::patch::launch(problem, plan, arguments, stream)};
     case KernelId::kSm90: {
       const int error = sm90::launch(problem, plan, arguments, stream);
       if (error != cudaSuccess || plan.fallback_blocks == 0) return {error};

@@ -42,13 +42,21 @@ def candidates() -> list[Problem]:
     for dtype, storage, c, k in product(DTYPES, STORAGES[:2], (24, 72, 128), (48, 128, 200)):
         row = Problem(n=1, c=c, h=3, w=131, k=k, r=1, s=1, dtype=dtype, storage=storage)
         problems += [row, row.replace(h=4, r=3, s=3, padding=(1, 1), bias=False)]
+    # For kernels that want many channels: tiles for all of a GPU, and so few that output channels are shared out.
+    for dtype, storage, c, k, side in product(DTYPES, STORAGES[:2], (16, 72), (8, 128, 200, 300, 320), (20, 96, 256)):
+        image = Problem(n=1, c=c, h=side, w=side, k=k, r=1, s=1, dtype=dtype, storage=storage)
+        problems += [image, image.replace(r=3, s=3, padding=(1, 1), bias=False)]
     return sorted((p for p in problems if p.n != 0), key=lambda problem: problem.products)
 
 
 def variant_of(problem: Problem, plan: _C.Plan, indices: bool) -> Variant:
     dtype = str(problem.dtype).removeprefix("torch.")
-    loops = (plan["splits"] > 1,)
-    if plan["kernel"] != "simt":
+    loops: tuple[bool, ...] = (plan["splits"] > 1,)
+    if plan["kernel"] == "sm80":
+        loops = (plan["splits"] > 1, plan["taps"] > 1)
+    elif plan["kernel"] == "sm90_patch":
+        loops = (plan["splits"] > 1, problem.c > plan["tile"][2])
+    elif plan["kernel"] == "sm90":
         loops = (problem.c > 64, problem.k > plan["tile"][1])
     return plan["kernel"], dtype, plan["gather"], plan["tile"], loops, indices
 

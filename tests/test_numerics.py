@@ -208,6 +208,18 @@ def test_hostile_numbers_in_wide_rows(on: Target, problem: Problem, precision: s
     check(problem, on, precision)
 
 
+# Work enough that float32 is worth multiplying as float16 with mma.sync, too.
+LARGE_HOSTILE = [
+    problem.replace(n=1, c=64, h=64, w=136, k=128) for problem in HOSTILE if problem.dtype == torch.float32
+]
+
+
+@pytest.mark.parametrize(("on", "problem", "precision"), with_classes(LARGE_HOSTILE))
+def test_hostile_numbers_in_large_images(on: Target, problem: Problem, precision: str) -> None:
+    """The same where a narrower type than TF32 computes, and what it can't is left to the portable kernel."""
+    check(problem, on, precision)
+
+
 @pytest.mark.parametrize("storage", STORAGES)
 def test_memory_layouts(target: Target, storage: str) -> None:
     """Strides and offsets, of the input, of the weight and of both."""

@@ -36,16 +36,17 @@ def check(problem: Problem, plan: _C.Plan, device: convmin.DeviceProperties, pre
     assert 0 <= plan["blocks"] <= GRID_LIMIT
     assert all(extent >= 1 for extent in plan["tile"])
     pixels = (1 if problem.n is None else problem.n) * math.prod(problem.output_size)
-    assert plan["splits"] >= 1 and plan["blocks"] % plan["splits"] == 0
-    if plan["kernel"] == "simt":  # the others' blocks take one tile after another
-        assert plan["blocks"] // plan["splits"] * plan["tile"][0] >= pixels, "some pixel is in no tile"
+    assert plan["splits"] >= 1 and plan["blocks"] % (plan["splits"] * max(plan["parts"], 1)) == 0
+    if not plan["kernel"].startswith("sm90"):  # whose blocks take one tile after another
+        tiles = plan["blocks"] // (plan["splits"] * max(plan["parts"], 1))
+        assert tiles * plan["tile"][0] >= pixels, "some pixel is in no tile"
     assert pixels == 0 or plan["blocks"] >= 1
     assert plan["workspace_bytes"] >= 0
     if precision == "ieee" and problem.dtype == torch.float32:
         assert plan["precision"] == "ieee", "a float32 class that was not asked for"
     if match := re.fullmatch(r"sm(\d)0", plan["kernel"]):
         assert device.major >= int(match[1])
-    if plan["kernel"] == "sm90":
+    if plan["kernel"].startswith("sm90"):
         assert device.major == 9, "wgmma is Hopper's alone"
     for kernel, reason in plan["rejections"]:
         assert kernel != plan["kernel"] and reason
@@ -62,6 +63,27 @@ def test_random_problems_fit_the_device(name: str) -> None:
         plan = _C.plan(description, device.as_dict())
         check(problem, plan, device, precision)
         assert _C.plan(description, device.as_dict()) == plan, "not a function of its arguments"
+
+
+@pytest.mark.parametrize("name", [name for name, device in DEVICES.items() if device.major >= 8])
+def test_mma_sync_fits_the_device(name: str) -> None:
+    """The tensor-core kernel by itself, which the planner's choice hides where there is a faster one."""
+    rng = random.Random(name)
+    device = DEVICES[name]
+    accepted = 0
+    for _ in range(1000):
+        problem, precision = large_problem(rng), rng.choice(("ieee", "tf32"))
+        plan = _C.plan(describe(problem, precision, rng.random() < 0.5), device.as_dict(), "sm80")
+        if not plan["accepted"]:
+            continue
+        accepted += 1
+        check(problem, plan, device, precision)
+        # 255 registers a thread are the most that there are: what shared memory leaves must not be what they forbid.
+        assert plan["shared_memory"] + 1024 <= device.shared_memory_per_sm
+        assert 2 * plan["threads"] * 255 <= device.registers_per_sm
+        rows = plan["tile"][0] // plan["tile_columns"]
+        assert 1 <= plan["tile_columns"] <= plan["tile"][0] and rows >= 1
+    assert accepted > 200
 
 
 def test_workspace_is_small_beside_the_convolution() -> None:

@@ -6,6 +6,7 @@
 
 #include "checks.h"
 #include "convmin/ops.h"
+#include "transforms.h"
 
 namespace convmin {
 namespace {
@@ -23,8 +24,8 @@ class ConvScaleMin : public torch::autograd::Function<ConvScaleMin> {
     at::AutoDispatchBelowADInplaceOrView guard;
     auto [values, indices] =
         ops::conv2d_scale_min_with_indices(input, weight, bias, scale, stride, padding, dilation, groups);
+    // The indices are integers, so not differentiable; marking them so would keep compiled autograd out.
     context->save_for_backward({input, weight, indices});
-    context->mark_non_differentiable({indices});
     context->set_materialize_grads(false);
     // One list: each entry of saved_data costs about as much as all of its integers.
     context->saved_data["convolution"] = std::vector<SymInt>{stride[0],   stride[1],   padding[0], padding[1],
@@ -60,6 +61,10 @@ at::Tensor values_autograd(const at::Tensor& input, const at::Tensor& weight, co
                            double scale, SymIntArrayRef stride, SymIntArrayRef padding, SymIntArrayRef dilation,
                            SymInt groups) {
   check_tensors(input, weight, bias);
+  if (transforms::active(input, weight, bias)) {
+    return std::get<0>(
+        transforms::differentiable(input, weight, bias, scale, stride, padding, dilation, std::move(groups)));
+  }
   if (needs_grad(input, weight, bias)) {
     return ConvScaleMin::apply(input, weight, bias, scale, stride, padding, dilation, groups)[0];
   }
@@ -72,6 +77,9 @@ std::tuple<at::Tensor, at::Tensor> with_indices_autograd(const at::Tensor& input
                                                          SymIntArrayRef stride, SymIntArrayRef padding,
                                                          SymIntArrayRef dilation, SymInt groups) {
   check_tensors(input, weight, bias);
+  if (transforms::active(input, weight, bias)) {
+    return transforms::differentiable(input, weight, bias, scale, stride, padding, dilation, std::move(groups));
+  }
   if (needs_grad(input, weight, bias)) {
     const auto results = ConvScaleMin::apply(input, weight, bias, scale, stride, padding, dilation, groups);
     return {results[0], results[1]};

@@ -89,9 +89,13 @@ py::dict plan_as_dict(const py::dict& problem, const py::dict& device, const std
   if (!plan.accepted) return result;
   result["kernel"] = kernel_name(plan.kernel);
   result["precision"] = plan.precision == Precision::kIeee ? "ieee" : "tf32";
-  result["gather"] = plan.gather == Gather::kPixels ? "pixels" : "channels";
+  result["gather"] = plan.gather == Gather::kPixels ? "pixels" : plan.gather == Gather::kChannels ? "channels" : "taps";
   result["tile"] = py::make_tuple(plan.tile_m, plan.tile_n, plan.tile_k);
   result["stages"] = plan.stages;
+  result["tile_rows"] = plan.tile_rows;
+  result["tile_columns"] = plan.tile_columns;
+  result["taps"] = plan.taps;
+  result["parts"] = plan.parts;
   result["splits"] = plan.splits;
   result["blocks"] = plan.blocks;
   result["threads"] = plan.threads;

@@ -6,8 +6,8 @@
 #include <cmath>
 
 #include "common/candidate.cuh"
+#include "common/convert.cuh"
 #include "ptx/minimum.cuh"
-#include "sm90/mainloop.cuh"
 
 namespace convmin::sm90 {
 
@@ -29,98 +29,139 @@ struct Minimum<false> {
 template <>
 struct Minimum<true> : Candidate<float> {
   __device__ __forceinline__ Minimum() : Candidate<float>{HUGE_VALF, kNoChannel} {}
-  __device__ __forceinline__ void reduce_quad() { warp_min<4>(*this); }
+  // The value first, then the lowest of the channels that have it: half the instructions of merging candidates.
+  __device__ __forceinline__ void reduce_quad() {
+    Minimum<false> all;
+    all.value = value;
+    all.reduce_quad();
+    const bool attains = isnan(all.value) ? isnan(value) : value == all.value;
+    value = all.value;
+    channel = attains ? channel : kNoChannel;
+    channel = min(channel, __shfl_xor_sync(0xffffffffu, channel, 1));
+    channel = min(channel, __shfl_xor_sync(0xffffffffu, channel, 2));
+  }
+};
+
+// Where the smallest of values met in fours lies, or the first NaN: the first four that has it, and enough of its
+// values to tell which of them. Following each value by itself would take a comparison and half a selection more per
+// value.
+struct Fours {
+  float lowest = HUGE_VALF, first_two = HUGE_VALF, first = HUGE_VALF, third = HUGE_VALF;
+  int at = 0;  // number of the first of the four
+
+  __device__ __forceinline__ void offer(int i, const float (&v)[4]) {
+    const float low = ptx::min_nan(v[0], v[1]), four = ptx::min_nan(low, ptx::min_nan(v[2], v[3]));
+    const bool take = !(four >= lowest) && lowest == lowest;  // unordered compares as "less", but once
+    at = take ? i : at;
+    first_two = take ? low : first_two;
+    first = take ? v[0] : first;
+    third = take ? v[2] : third;
+    lowest = ptx::min_nan(lowest, four);
+  }
+  __device__ __forceinline__ int index() const {
+    return at + (attains(first_two) ? (attains(first) ? 0 : 1) : (attains(third) ? 2 : 3));
+  }
+
+ private:
+  __device__ __forceinline__ bool attains(float value) const { return isnan(lowest) ? isnan(value) : value == lowest; }
 };
 
 template <typename T>
 struct Epilogue {
   using Min = Minimum<T::kWithIndices>;
-  using Accumulators = typename Mainloop<T>::Accumulators;
+  using Accumulators = float[T::kTileN / 2];
   static constexpr int kValues = T::kTileN / 4;  // of a pixel in a thread
 
-  // A thread's channels of a block, in order: 0, 1, 8, 9, 16, ...
+  // A thread's channels of a block, in order: 0, 1, 8, 9, 16, ... beyond lane_first().
   static __device__ __forceinline__ constexpr int channel_of(int i) { return i / 2 * 8 + i % 2; }
+  static __device__ __forceinline__ int lane_first() { return static_cast<int>(threadIdx.x) % 4 * 2; }
 
-  static __device__ __forceinline__ void reduce(const Params& params, const SharedStorage<T>& shared, int block_n,
-                                                Accumulators& accumulators, Min (&best)[2]) {
-    const int first = block_n * T::kTileN + static_cast<int>(threadIdx.x) % 4 * 2;
+  // What turns sums of a thread's channels into values / |scale|. In registers: the tensor cores need all but a quarter
+  // of shared memory's bandwidth, and reading it there again for each pixel took up to 13 % of the kernel's time.
+  class Affine {
+   public:
+    // Of a block of output channels: their addends and, where filters are scaled, their factors.
+    __device__ __forceinline__ void load(const float* addends, const float* factors) {
+#pragma unroll
+      for (int i = 0; i < kValues; i += 2) {
+        const int k = lane_first() + channel_of(i);
+        addends_[i] = addends[k];
+        addends_[i + 1] = addends[k + 1];
+        if constexpr (T::kScalesFilters) {
+          // Powers of two and their signs: their upper halves are all of them.
+          factors_[i / 2] = __byte_perm(__float_as_uint(factors[k]), __float_as_uint(factors[k + 1]), 0x7632);
+        }
+      }
+    }
+    __device__ __forceinline__ float operator()(int i, float sum) const {
+      if constexpr (T::kScalesFilters) {
+        const unsigned pair = factors_[i / 2];
+        return fmaf(sum, __uint_as_float(i % 2 == 0 ? pair << 16 : pair & 0xffff0000u), addends_[i]);
+      }
+      return sum + addends_[i];
+    }
+
+   private:
+    float addends_[kValues];
+    unsigned factors_[T::kScalesFilters ? kValues / 2 : 1];
+  };
+
+  // Takes a block of output channels into the minima of a thread's two pixels; `valid` of the block's channels are real.
+  static __device__ __forceinline__ void reduce(const Affine& affine, int first_channel, int valid,
+                                                const Accumulators& accumulators, Min (&best)[2]) {
     // A padding channel may not even be offered: its weights are zeros, and zero times an infinite input is NaN.
-    if ((block_n + 1) * T::kTileN <= params.k) {
-      reduce_block<false>(shared, first, params.k, accumulators, best);
+    if (valid >= T::kTileN) {
+      reduce_block<false>(affine, first_channel, valid, accumulators, best);
     } else {
-      reduce_block<true>(shared, first, params.k, accumulators, best);
+      reduce_block<true>(affine, first_channel, valid, accumulators, best);
     }
   }
 
-  static __device__ __forceinline__ void write(const Params& params, std::int64_t row, int column, Min (&best)[2]) {
+  // A pixel's result. The whole warp must call it; a quad's lanes hold one pixel.
+  template <typename Params>
+  static __device__ __forceinline__ void write(const Params& params, std::int64_t at, bool inside, Min& best) {
     using Element = typename T::Element;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      best[half].reduce_quad();
-      const int ow = column + 8 * half;
-      if (threadIdx.x % 4 != 0 || ow >= params.ow) continue;
-      const std::int64_t at = row * params.ow + ow;
-      static_cast<Element*>(params.values)[at] = Numeric<Element>::round(best[half].value * fabsf(params.scale));
-      if constexpr (T::kWithIndices) write_index(params.indices, params.index_type, at, best[half].channel);
-    }
+    best.reduce_quad();
+    if (threadIdx.x % 4 != 0 || !inside) return;
+    static_cast<Element*>(params.values)[at] = Numeric<Element>::round(best.value * fabsf(params.scale));
+    if constexpr (T::kWithIndices) write_index(params.indices, params.index_type, at, best.channel);
   }
 
  private:
   template <bool kPadded>
-  static __device__ __forceinline__ void reduce_block(const SharedStorage<T>& shared, int first, int k,
-                                                      Accumulators& accumulators, Min (&best)[2]) {
-    // Calls visit(i, values of channel_of(i) of the two pixels).
-    const auto for_each_channel = [&](auto&& visit) {
-#pragma unroll
-      for (int i = 0; i < kValues; i += 2) {
-        // (factor, addend) of two neighbouring channels.
-        const float4 affine = *reinterpret_cast<const float4*>(&shared.channel[first + channel_of(i)]);
-        const float* sums = &accumulators[2 * i];
-        if (!kPadded || first + channel_of(i) < k)
-          visit(i, fmaf(sums[0], affine.x, affine.y), fmaf(sums[2], affine.x, affine.y));
-        if (!kPadded || first + channel_of(i + 1) < k)
-          visit(i + 1, fmaf(sums[1], affine.z, affine.w), fmaf(sums[3], affine.z, affine.w));
-      }
+  static __device__ __forceinline__ void reduce_block(const Affine& affine, int first_channel, int valid,
+                                                      const Accumulators& accumulators, Min (&best)[2]) {
+    // The value of a pixel's i-th channel; of a padding channel, what loses to every other.
+    const auto value = [&](int pixel, int i) {
+      const float result = affine(i, accumulators[i / 2 * 4 + 2 * pixel + i % 2]);
+      return !kPadded || lane_first() + channel_of(i) < valid ? result : HUGE_VALF;
     };
     Min block[2];
     if constexpr (T::kWithIndices) {
-      // Comparisons with NaN are false, so a NaN sets the value and stays, and leaves the channel to the second pass.
-      int at[2] = {0, 0};
-      for_each_channel([&](int i, float value0, float value1) {
-        at[0] = value0 < block[0].value ? i : at[0];
-        at[1] = value1 < block[1].value ? i : at[1];
-        block[0].value = ptx::min_nan(block[0].value, value0);
-        block[1].value = ptx::min_nan(block[1].value, value1);
-      });
-      if (isnan(block[0].value) || isnan(block[1].value)) {
-        ptx::wgmma_hold(accumulators);  // or the compiler would keep the first pass's values for the second
-        first_nan(for_each_channel, block, at);
+      Fours fours[2];
+#pragma unroll
+      for (int i = 0; i < kValues; i += 4) {
+#pragma unroll
+        for (int pixel = 0; pixel < 2; ++pixel) {
+          fours[pixel].offer(i, {value(pixel, i), value(pixel, i + 1), value(pixel, i + 2), value(pixel, i + 3)});
+        }
       }
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
+      for (int pixel = 0; pixel < 2; ++pixel) {
+        block[pixel].value = fours[pixel].lowest;
         // A thread without a real channel in a padded block offers nothing.
-        block[half].channel = !kPadded || first < k ? first + channel_of(at[half]) : kNoChannel;
+        const bool offers = !kPadded || lane_first() < valid;
+        block[pixel].channel = offers ? first_channel + lane_first() + channel_of(fours[pixel].index()) : kNoChannel;
       }
     } else {
-      for_each_channel([&](int /*i*/, float value0, float value1) {
-        block[0].value = ptx::min_nan(block[0].value, value0);
-        block[1].value = ptx::min_nan(block[1].value, value1);
-      });
+#pragma unroll
+      for (int i = 0; i < kValues; ++i) {
+#pragma unroll
+        for (int pixel = 0; pixel < 2; ++pixel) block[pixel].value = ptx::min_nan(block[pixel].value, value(pixel, i));
+      }
     }
     best[0].merge(block[0]);
     best[1].merge(block[1]);
-  }
-
-  template <typename ForEachChannel>
-  static __device__ __forceinline__ void first_nan(const ForEachChannel& for_each_channel, const Min (&block)[2],
-                                                   int (&at)[2]) {
-    int nan[2] = {kValues, kValues};
-    for_each_channel([&](int i, float value0, float value1) {
-      if (isnan(value0)) nan[0] = min(nan[0], i);
-      if (isnan(value1)) nan[1] = min(nan[1], i);
-    });
-    if (isnan(block[0].value)) at[0] = nan[0];
-    if (isnan(block[1].value)) at[1] = nan[1];
   }
 };
 

@@ -5,6 +5,7 @@
 #include "ptx/named_barrier.cuh"
 #include "sm90/epilogue.cuh"
 #include "sm90/launch.h"
+#include "sm90/mainloop.cuh"
 #include "sm90/pack.cuh"
 #include "sm90/producer.cuh"
 
@@ -18,11 +19,12 @@ __device__ __forceinline__ void load_weights(const Params& params, SharedStorage
     reinterpret_cast<uint4*>(weights)[i] = source[i];
   for (int k = static_cast<int>(threadIdx.x); k < params.blocks_n * T::kTileN; k += kThreads) {
     const bool real = k < params.k;
-    const float factor = real ? params.channel_factor[k] : 1.0f;
+    const float factor = real && T::kScalesFilters ? params.channel_factor[k] : 1.0f;
     const float bias = real && params.bias != nullptr
                            ? static_cast<float>(static_cast<const typename T::Element*>(params.bias)[k])
                            : 0.0f;
-    shared.channel[k] = params.scale < 0 ? make_float2(-factor, -bias) : make_float2(factor, bias);
+    shared.factor[k] = params.scale < 0 ? -factor : factor;
+    shared.addend[k] = params.scale < 0 ? -bias : bias;
   }
 }
 
@@ -48,6 +50,8 @@ __device__ __forceinline__ void consume(const Params& params, SharedStorage<T>& 
   const int first_pixel = warpgroup * 64;
   const int column = first_pixel + thread / 32 * 16 + thread % 32 / 4;
   if (warpgroup == 1) ptx::named_barrier_arrive(kFirstTurnBarrier, 128 * kConsumers);  // the first turn is the other's
+  typename Epilogue<T>::Affine affine;
+  affine.load(shared.addend, shared.factor);
   RingCursor head, next;  // the first row under the current output row; the first row not yet waited for
   for_each_run(params, [&](const Run& run) {
     int waiting = params.window;  // rows to wait for before the next output row
@@ -79,9 +83,15 @@ __device__ __forceinline__ void consume(const Params& params, SharedStorage<T>& 
             head.advance(params.ring);
           }
         }
-        Epilogue<T>::reduce(params, shared, block_n, accumulators, best);
+        const int first_channel = block_n * T::kTileN;
+        if (params.blocks_n > 1) affine.load(&shared.addend[first_channel], &shared.factor[first_channel]);
+        Epilogue<T>::reduce(affine, first_channel, params.k - first_channel, accumulators, best);
       }
-      Epilogue<T>::write(params, output_row, run.first_column + column, best);
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int ow = run.first_column + column + 8 * half;
+        Epilogue<T>::write(params, output_row * params.ow + ow, ow < params.ow, best[half]);
+      }
     }
   });
 }

@@ -33,7 +33,7 @@ Params make_params(const Problem& problem, const Plan& plan, const Arguments& ar
 
   const Shape shape = shape_of(problem, plan.tile_n);
   params.strips = static_cast<int>(shape.strips);
-  params.units = problem.n * params.strips * params.oh;
+  params.units = static_cast<int>(problem.n * params.strips * params.oh);
   params.chunks = static_cast<int>(shape.chunks);
   params.blocks_n = static_cast<int>(shape.blocks_n);
   params.ring = plan.stages;

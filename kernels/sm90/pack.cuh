@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(kPackThreads) conv_scale_min_sm90_pack(const _
       atomicMax(&params.channel_peak[c], peak);
     }
   }
-  if (thread == 0 && real) params.channel_factor[k] = 1.0f / up;
+  if (T::kScalesFilters && thread == 0 && real) params.channel_factor[k] = 1.0f / up;
   auto* image = static_cast<std::uint8_t*>(params.packed_weight);
   const int n = k % T::kTileN, block_n = k / T::kTileN;
   for (int i = thread; i < padded; i += kPackThreads) {
@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(kPackThreads) conv_scale_min_sm90_pack(const _
     if constexpr (T::kChecksRange) {
       *reinterpret_cast<Mma*>(slot) = __float2half_rn(read(i) * up);
     } else {
-      *reinterpret_cast<Mma*>(slot) = read(i);
+      *reinterpret_cast<Mma*>(slot) = params.scale < 0 ? __hneg(read(i)) : read(i);
     }
   }
 }

@@ -19,8 +19,7 @@ struct Params {
   int padding_h, padding_w, dilation_h, dilation_w;
 
   // A unit is one row of one strip of one image: [n][strips][oh], rows fastest. Blocks take contiguous runs of units.
-  int strips;
-  std::int64_t units;
+  int strips, units;
 
   // Shared memory: the packed weight [r * s][chunks][blocks_n] tiles of kTileN x 128 bytes, then a ring of input rows
   // [ring][chunks][row_pixels] x 128 bytes.

@@ -73,6 +73,7 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
 
   const int tile_n = problem.k <= 64 ? 64 : 128;
   const Shape shape = shape_of(problem, tile_n);
+  if (problem.n * shape.strips * problem.oh >= std::int64_t{1} << 31) return "2^31 rows of 128 pixels or more";
   if (shape.blocks_n * tile_n > kMaxOutputs) return "more than 512 output channels";
   const double utilization = static_cast<double>(problem.c) / static_cast<double>(shape.chunks * kChunk) *
                              static_cast<double>(problem.k) / static_cast<double>(shape.blocks_n * tile_n) *
@@ -98,6 +99,13 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   plan->workspace_bytes = workspace(problem, *plan).bytes;
   plan->reason = "tensor cores (wgmma), weight resident in shared memory, minimum in registers";
   return nullptr;
+}
+
+const char* drawback(const Problem& problem, const Device& /*device*/, const Plan& plan) {
+  // Patches of 8 columns fill their tiles. They multiply float32 as TF32, at half the rate.
+  const double columns = static_cast<double>(problem.ow) / static_cast<double>(shape_of(problem, plan.tile_n).strips * kTileM);
+  const double least = problem.dtype == DType::kFloat32 ? 0.4 : 0.6;
+  return columns < least ? "rows so narrow that much of its strips would be padding" : nullptr;
 }
 
 Workspace workspace(const Problem& problem, const Plan& plan) {

@@ -29,9 +29,9 @@ class Producer {
  private:
   static constexpr int kPacked = 8;  // channels of a 16-byte store
   static constexpr int kPerRow = kChunk / kPacked;
-  // Packs that a thread loads before it stores the first: 64 float32 fill the producer's registers, and their addresses
-  // come on top where packs are not a constant stride apart.
-  static constexpr int kInFlight = sizeof(Element) == 4 && T::kGather == Gather::kChannels ? kPerRow / 2 : kPerRow;
+  // Packs that a thread loads before it stores the first: 64 float32 and their addresses are more than the producer has
+  // registers for.
+  static constexpr int kInFlight = sizeof(Element) == 4 ? kPerRow / 2 : kPerRow;
   struct Pack {
     Element values[kPacked];
   };
@@ -84,26 +84,21 @@ class Producer {
 
   // The pixels beyond the strip's own, by packs: loaded with the others, stored after them. kMaxHalo and what quads
   // leave of the strip make no more packs than there are threads.
-  struct Extra {
-    Pack pack;
-    int pixel, index;
-    bool wanted, in_warp;
-  };
-  __device__ __forceinline__ Extra load_extra(const Row& row, int first_channel, int first_pixel) const {
-    Extra extra;
-    const int pixels = kTileM + (params_.s - 1) * params_.dilation_w;
-    extra.pixel = first_pixel + thread_ / kPerRow;
-    extra.index = thread_ % kPerRow;
-    extra.wanted = extra.pixel < pixels;
-    extra.in_warp = first_pixel + thread_ / 32 * 32 / kPerRow < pixels;
-    if (extra.in_warp) load(extra.pack, row, extra.pixel, first_channel, extra.index);
-    return extra;
+  __device__ __forceinline__ int extra_pixel(int first_pixel) const { return first_pixel + thread_ / kPerRow; }
+  __device__ __forceinline__ int pixels() const { return kTileM + (params_.s - 1) * params_.dilation_w; }
+  // Of the warp's extra pixels, whether the strip has one.
+  __device__ __forceinline__ bool has_extra(int first_pixel) const {
+    return first_pixel + thread_ / 32 * 32 / kPerRow < pixels();
+  }
+  __device__ __forceinline__ void load_extra(Pack& extra, const Row& row, int first_channel, int first_pixel) const {
+    if (has_extra(first_pixel)) load(extra, row, extra_pixel(first_pixel), first_channel, thread_ % kPerRow);
   }
   // True where one is outside float16's range; then it may be one that is not wanted.
-  __device__ __forceinline__ bool store_extra(const Extra& extra, std::uint8_t* slot) const {
-    if (!extra.in_warp) return false;
-    if (extra.wanted) store(extra.pack, slot, extra.pixel, extra.index);
-    return T::kChecksRange && out_of_range(largest_of_lanes(magnitude(extra.pack)));
+  __device__ __forceinline__ bool store_extra(const Pack& extra, std::uint8_t* slot, int first_pixel) const {
+    if (!has_extra(first_pixel)) return false;
+    const int pixel = extra_pixel(first_pixel);
+    if (pixel < pixels()) store(extra, slot, pixel, thread_ % kPerRow);
+    return T::kChecksRange && out_of_range(largest_of_lanes(magnitude(extra)));
   }
 
   // A chunk of a row by quads of pixels. `wait` returns when the slot is free.
@@ -114,7 +109,8 @@ class Producer {
     const int before = row.first_iw & (Q::kPixels - 1);  // pixels of the first quad that lie before the strip
     const int quad = Q::quad_of(thread_), iw = row.first_iw - before + quad * Q::kPixels;
     const bool inside = row.inside && static_cast<unsigned>(iw) < static_cast<unsigned>(params_.w);
-    const Extra extra = load_extra(row, first_channel, kTileM - before);
+    Pack extra;
+    load_extra(extra, row, first_channel, kTileM - before);
     Q items[kItems];
 #pragma unroll
     for (int i = 0; i < kItems; ++i) {
@@ -133,7 +129,7 @@ class Producer {
         if (pixel >= 0) store_pack(vector, slot, pixel, Q::pack_of(thread_) + i * Q::kPerPixel / kItems);
       }
     }
-    bool outside = store_extra(extra, slot);
+    bool outside = store_extra(extra, slot, kTileM - before);
     if constexpr (T::kChecksRange) {
       outside |= range.template outside<2, 4>([&](int pixel) {
         bool nonzero = false;
@@ -152,7 +148,7 @@ class Producer {
   template <typename Wait>
   __device__ __forceinline__ bool produce_packs(const Row& row, int first_channel, std::uint8_t* slot, Wait&& wait) {
     bool outside = false;
-    Extra extra;
+    Pack extra;
     float largest = 0.0f;  // of this thread's pixel, where it has one to itself
 #pragma unroll 1           // or the second half's loads would be moved up to the first's
     for (int first = 0; first < kPerRow; first += kInFlight) {
@@ -161,7 +157,7 @@ class Producer {
 #pragma unroll
       for (int i = 0; i < kInFlight; ++i) load(packs[i], row, pixel(first + i), first_channel, pack(first + i));
       if (first == 0) {
-        extra = load_extra(row, first_channel, kTileM);
+        load_extra(extra, row, first_channel, kTileM);
         wait();
       }
 #pragma unroll
@@ -177,7 +173,7 @@ class Producer {
         outside |= range.template outside<1, kPerRow / 2>([&](int i) { return magnitude(packs[i]) != 0.0f; });
       }
     }
-    outside |= store_extra(extra, slot);
+    outside |= store_extra(extra, slot, kTileM);
     if constexpr (T::kChecksRange) outside |= out_of_range(largest);
     return outside;
   }

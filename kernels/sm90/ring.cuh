@@ -27,15 +27,17 @@ struct Run {
 // Visits a block's share of the units, run after run.
 template <typename Visit>
 __device__ __forceinline__ void for_each_run(const Params& params, Visit&& visit) {
-  std::int64_t unit = params.units * blockIdx.x / gridDim.x;
-  // A block's share in 32 bits: 2^31 units are 2^38 output pixels, more than any memory holds.
-  int share = static_cast<int>(params.units * (blockIdx.x + 1) / gridDim.x - unit);
+  const auto first_of = [&](unsigned block) {
+    return static_cast<int>(static_cast<std::int64_t>(params.units) * block / gridDim.x);
+  };
+  int unit = first_of(blockIdx.x);
+  int share = first_of(blockIdx.x + 1) - unit;
   while (share > 0) {
-    const std::int64_t strip = unit / params.oh;
+    const int strip = unit / params.oh;
     Run run;
-    run.first_row = static_cast<int>(unit - strip * params.oh);
-    run.n = static_cast<int>(strip / params.strips);
-    run.first_column = static_cast<int>(strip - static_cast<std::int64_t>(run.n) * params.strips) * kTileM;
+    run.first_row = unit - strip * params.oh;
+    run.n = strip / params.strips;
+    run.first_column = (strip - run.n * params.strips) * kTileM;
     run.rows = min(params.oh - run.first_row, share);
     visit(run);
     unit += run.rows;

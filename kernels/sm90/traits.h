@@ -26,6 +26,8 @@ struct Traits {
   static constexpr int kTileN = kTileN_;
   static constexpr bool kWithIndices = kWithIndices_;
   static constexpr bool kChecksRange = sizeof(Element) == 4;
+  // By a power of two each, undone in the epilogue. The others' weights carry the scale's sign, and no factor is left.
+  static constexpr bool kScalesFilters = sizeof(Element) == 4;
   static constexpr int kWeightTileBytes = kTileN * kRowBytes;
   // A block starts with 168 registers a thread; what the producer gives is all that the consumers can take. Checking
   // the range of float32 costs the producer some.
@@ -40,10 +42,9 @@ struct Traits {
 // The part of shared memory that does not depend on the problem. The rest follows, aligned to kSwizzleBytes.
 template <typename T>
 struct SharedStorage {
-  std::uint64_t full[kMaxRing], empty[kMaxRing];  // mbarriers of the ring
-  int outside[kMaxRing];                          // number of the last row with values outside float16's range
-  alignas(
-      16) float2 channel[kMaxOutputs];  // (factor, addend) of the scale's sign: value / |scale| = sum * factor + addend
+  std::uint64_t full[kMaxRing], empty[kMaxRing];   // mbarriers of the ring
+  int outside[kMaxRing];                           // number of the last row with values outside float16's range
+  float factor[kMaxOutputs], addend[kMaxOutputs];  // value / |scale| = sum * factor + addend
 };
 
 }  // namespace convmin::sm90

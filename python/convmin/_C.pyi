@@ -43,6 +43,10 @@ class Plan(TypedDict, total=False):
     gather: str
     tile: tuple[int, int, int]
     stages: int
+    tile_rows: int
+    tile_columns: int
+    taps: int
+    parts: int
     splits: int
     blocks: int
     threads: int

@@ -6,8 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 IntOrPair = int | Sequence[int]
+_ops = torch.ops.convmin
+
+
+def _pair(value: Any) -> Any:
+    return [value, value] if type(value) is int else value
 
 
 def as_pair(op: str, name: str, value: Any) -> list[int]:
@@ -106,8 +112,15 @@ def conv2d_scale_min(
         >>> torch.allclose(y, (torch.nn.functional.conv2d(x, w) * 2.0).amin(1, keepdim=True), atol=1e-5)
         True
     """
-    arguments = resolve("conv2d_scale_min", input, weight, bias, scale, stride, padding, dilation, groups)
-    return torch.ops.convmin.conv2d_scale_min.default(*arguments)
+    if has_torch_function_variadic(input, weight, bias):  # a torch.fx proxy, a tensor subclass
+        arguments = (input, weight, bias, scale, stride, padding, dilation, groups)
+        return handle_torch_function(conv2d_scale_min, (input, weight, bias), *arguments)
+    try:  # small calls feel what resolve() costs
+        pairs = _pair(stride), _pair(padding), _pair(dilation)
+        return _ops.conv2d_scale_min.default(input, weight, bias, scale, *pairs, groups)
+    except (TypeError, RuntimeError):  # 'same' and 'valid', other sequences; and mistakes, whose argument is named here
+        arguments = resolve("conv2d_scale_min", input, weight, bias, scale, stride, padding, dilation, groups)
+        return _ops.conv2d_scale_min.default(*arguments)
 
 
 def conv2d_scale_min_with_indices(
@@ -136,5 +149,12 @@ def conv2d_scale_min_with_indices(
         >>> conv2d_scale_min_with_indices(x, w)[1].flatten().tolist()
         [1, 1, 1, 1]
     """
-    arguments = resolve("conv2d_scale_min_with_indices", input, weight, bias, scale, stride, padding, dilation, groups)
-    return torch.ops.convmin.conv2d_scale_min_with_indices.default(*arguments)
+    if has_torch_function_variadic(input, weight, bias):  # a torch.fx proxy, a tensor subclass
+        arguments = (input, weight, bias, scale, stride, padding, dilation, groups)
+        return handle_torch_function(conv2d_scale_min_with_indices, (input, weight, bias), *arguments)
+    try:  # small calls feel what resolve() costs
+        pairs = _pair(stride), _pair(padding), _pair(dilation)
+        return _ops.conv2d_scale_min_with_indices.default(input, weight, bias, scale, *pairs, groups)
+    except (TypeError, RuntimeError):  # 'same' and 'valid', other sequences; and mistakes, whose argument is named here
+        arguments = resolve("conv2d_scale_min_with_indices", input, weight, bias, scale, stride, padding, dilation, groups)
+        return _ops.conv2d_scale_min_with_indices.default(*arguments)

@@ -1,0 +1,9 @@
+#include "sm80/kernel.cuh"
+
+namespace convmin::sm80 {
+
+int launch_float32_taps(const Params& params, const Plan& plan, cudaStream_t stream) {
+  return launch_element<float, float, Gather::kTaps>(params, plan, stream);
+}
+
+}  // namespace convmin::sm80

@@ -1,0 +1,160 @@
+// The mma.sync kernel: implicit GEMM over patches of the input in shared memory, with the minimum over channels kept on
+// chip. A block owns a tile of output pixels and walks the output channels of its split, a tile at a time.
+#pragma once
+
+#include <iterator>
+#include <type_traits>
+#include <utility>
+
+#include "sm80/epilogue.cuh"
+#include "sm80/launch.h"
+#include "sm80/pack.cuh"
+#include "sm80/producer.cuh"
+
+namespace convmin::sm80 {
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads, T::kTile.blocks_per_sm)
+    conv_scale_min_sm80(const __grid_constant__ Params params) {
+  extern __shared__ __align__(16) std::uint8_t shared[];
+  if constexpr (T::kScaled) {
+    if (leaves_everything(params)) {
+      if (blockIdx.x == 0 && threadIdx.x == 0) *params.fallback.everything = 1;
+      return;
+    }
+  }
+  const Share share(params, shared);
+  const BlockTile tile(params, share.tile);
+  const int stages = share.blocks * share.stages, steps = stages * params.taps;
+
+  Producer<T> producer(params, shared, tile, share);
+  const Mainloop<T> mainloop(params, shared, tile);
+  const Epilogue<T> epilogue(params, shared);
+  __syncthreads();  // the tables
+
+  if constexpr (T::kCopies) {
+    for (int stage = 0; stage < params.patch_slots; ++stage) {
+      if (stage < stages) producer.copy_patch();
+      producer.next_stage();
+    }
+  } else {
+    producer.fill_patch();
+    producer.next_stage();
+  }
+#pragma unroll
+  for (int step = 0; step < kWeightStages - 1; ++step) {
+    if (step < steps) producer.load_weight();
+    ptx::cp_async_commit();
+  }
+  ptx::cp_async_wait<kWeightStages - 2>();
+  __syncthreads();
+  if constexpr (!T::kCopies) {
+    if (stages > 1) producer.begin_window();
+  }
+
+  typename Mainloop<T>::Accumulators accumulators = {};
+  typename Mainloop<T>::Pixels first_half, second_half;
+  const int* offsets = reinterpret_cast<const int*>(shared + params.offsets);
+  const auto tap_offset_of = [&](int tap) { return T::kGather == Gather::kTaps ? 0 : offsets[tap]; };
+  int patch = 0, weight = 0, tap = 0, stage = 0, next_epilogue = share.stages;
+  int at = tap_offset_of(0);
+  mainloop.template load<0>(at, first_half);
+  for (int step = 0; step < steps; ++step) {
+    mainloop.template load<1>(at, second_half);
+    mainloop.template multiply<0>(first_half, weight, accumulators);
+    if constexpr (!T::kCopies) producer.end_window();
+
+    // The next step's weight and patch are there, and of this step's patch nothing is needed any more.
+    ptx::cp_async_wait<kWeightStages - 3>();
+    __syncthreads();
+    if (step + kWeightStages - 1 < steps) producer.load_weight();
+    const bool ends_stage = ++tap == params.taps;
+    if (ends_stage) {
+      tap = 0;
+      ++stage;
+      patch = patch == (params.patch_slots - 1) * params.patch_bytes ? 0 : patch + params.patch_bytes;
+      if constexpr (T::kCopies) {
+        if (stage + params.patch_slots - 1 < stages) producer.copy_patch();
+      }
+      producer.next_stage();
+    }
+    ptx::cp_async_commit();
+    if constexpr (!T::kCopies) {
+      if (stage + 1 < stages) producer.begin_window();
+    }
+
+    at = patch + tap_offset_of(tap);
+    const bool ends_block = ends_stage && stage == next_epilogue;
+    if (!ends_block) mainloop.template load<0>(at, first_half);
+    mainloop.template multiply<1>(second_half, weight, accumulators);
+    weight = weight == (kWeightStages - 1) * T::kWeightBytes ? 0 : weight + T::kWeightBytes;
+    if constexpr (!T::kCopies && T::kWindows == 2) {
+      producer.end_window();
+      if (stage + 1 < stages) producer.begin_window();
+    }
+    if (!ends_block) continue;
+    if constexpr (T::kTile.shares_sums) {
+      if (params.parts > 1) break;  // there was one block of channels
+    }
+    epilogue.reduce(share.first_block + next_epilogue / share.stages - 1, accumulators);
+    next_epilogue += share.stages;
+#pragma unroll
+    for (auto& row : accumulators)
+#pragma unroll
+      for (auto& fragment : row)
+#pragma unroll
+        for (float& value : fragment) value = 0.0f;
+    mainloop.template load<0>(at, first_half);  // after the last step, of some patch, for nothing
+  }
+  if constexpr (T::kTile.shares_sums) {
+    if (params.parts > 1) {
+      if (!share.add_parts<T>(params, accumulators)) return;
+      epilogue.reduce(share.first_block, accumulators);
+    }
+  }
+  if constexpr (T::kScaled) {
+    if (share.split == 0) producer.note_range(tile);
+  }
+  epilogue.write(share, tile);
+}
+
+// Pack and multiply.
+template <typename Element, typename Operand, Gather kGather, int kTile>
+int launch_tile(const Params& params, const Plan& plan, cudaStream_t stream) {
+  using T = Traits<Element, Operand, kGather, kTile>;
+  if constexpr (T::kScaled) {
+    conv_scale_min_sm80_scale<T><<<params.group_outputs, kPackThreads, 0, stream>>>(params);
+  }
+  const auto pack_blocks =
+      static_cast<std::int64_t>(params.groups) * params.group_blocks * (T::kTileN / kPackOutputs) * params.chunks;
+  conv_scale_min_sm80_pack<T><<<static_cast<unsigned>(pack_blocks), kPackThreads, 0, stream>>>(params);
+  const auto kernel = conv_scale_min_sm80<T>;
+  const cudaError_t error =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_memory);
+  if (error != cudaSuccess) return static_cast<int>(error);
+  kernel<<<static_cast<unsigned>(plan.blocks), kThreads, plan.shared_memory, stream>>>(params);
+  return static_cast<int>(cudaGetLastError());
+}
+
+// Launches the tile of the table that the plan names.
+template <typename Element, typename Operand, Gather kGather, std::size_t... kTile>
+int launch_tiles(const Params& params, const Plan& plan, cudaStream_t stream, std::index_sequence<kTile...>) {
+  int error = static_cast<int>(cudaErrorInvalidValue);
+  const auto try_tile = [&](auto tile) {
+    constexpr int kIndex = decltype(tile)::value;
+    if constexpr (std::is_same_v<Element, Operand> || kTiles[kIndex].scaled) {
+      if (plan.tile_m != kTiles[kIndex].m || plan.tile_n != kTiles[kIndex].n) return;
+      error = launch_tile<Element, Operand, kGather, kIndex>(params, plan, stream);
+    }
+  };
+  (try_tile(std::integral_constant<int, kTile>{}), ...);
+  return error;
+}
+
+template <typename Element, typename Operand, Gather kGather>
+int launch_element(const Params& params, const Plan& plan, cudaStream_t stream) {
+  using Indices = std::make_index_sequence<std::size(kTiles)>;
+  return launch_tiles<Element, Operand, kGather>(params, plan, stream, Indices{});
+}
+
+}  // namespace convmin::sm80

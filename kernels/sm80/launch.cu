@@ -1,0 +1,142 @@
+// Problem -> the kernel's parameters; Plan -> instantiation.
+#include "sm80/launch.h"
+#include "sm80/plan.h"
+
+namespace convmin::sm80 {
+namespace {
+
+const Tile& tile_of(const Plan& plan) {
+  for (const Tile& tile : kTiles) {
+    if (tile.m == plan.tile_m && tile.n == plan.tile_n) return tile;
+  }
+  return kTiles[0];  // launch_tiles() finds none either, and says so
+}
+
+Params make_params(const Problem& original, const Plan& plan, const Arguments& arguments) {
+  const Problem problem = join_rows(original);
+  Params params{};
+  params.input = arguments.input;
+  params.bias = problem.has_bias ? arguments.bias : nullptr;
+  params.values = arguments.values;
+  params.indices = problem.with_indices ? arguments.indices : nullptr;
+  params.scale = static_cast<float>(problem.scale);
+  params.index_type = index_type(problem.k);
+
+  const std::int64_t element = problem.dtype == DType::kFloat32 ? 4 : 2;
+  params.input_stride_n = problem.input_strides[0] * element;
+  params.input_stride_c = problem.input_strides[1] * element;
+  params.input_stride_h = problem.input_strides[2] * element;
+  params.input_stride_w = problem.input_strides[3] * element;
+  params.n = static_cast<int>(problem.n);
+  params.h = static_cast<int>(problem.h);
+  params.w = static_cast<int>(problem.w);
+  params.oh = static_cast<int>(problem.oh);
+  params.ow = static_cast<int>(problem.ow);
+  params.stride_h = static_cast<int>(problem.stride_h);
+  params.stride_w = static_cast<int>(problem.stride_w);
+  params.padding_h = static_cast<int>(problem.padding_h);
+  params.padding_w = static_cast<int>(problem.padding_w);
+  params.dilation_h = static_cast<int>(problem.dilation_h);
+  params.dilation_w = static_cast<int>(problem.dilation_w);
+  params.r = static_cast<int>(problem.r);
+  params.s = static_cast<int>(problem.s);
+  params.groups = static_cast<int>(problem.groups);
+  params.group_channels = static_cast<int>(problem.c / problem.groups);
+  params.group_outputs = static_cast<int>(problem.k / problem.groups);
+  params.reduction = params.group_channels * params.r * params.s;
+
+  const Shape shape = shape_of(problem, tile_of(plan), plan.gather, plan.tile_k, plan.tile_columns, plan.taps > 1);
+  params.rows = static_cast<int>(problem.n * problem.oh);
+  params.tile_rows = static_cast<int>(shape.tile_rows);
+  params.tile_columns = static_cast<int>(shape.tile_columns);
+  params.tiles_w = static_cast<int>(shape.tiles_w);
+  params.step_h = static_cast<int>(shape.step_h);
+  params.step_w = static_cast<int>(shape.step_w);
+  params.unit_h = static_cast<int>(shape.unit_h);
+  params.unit_w = static_cast<int>(shape.unit_w);
+  params.span_h = static_cast<int>(shape.span_h);
+  params.span_w = static_cast<int>(shape.span_w);
+  params.run_columns = static_cast<int>(shape.run_columns);
+  params.patch_columns = static_cast<int>(shape.patch_columns);
+  params.patch_pitch = static_cast<int>(shape.patch_pitch);
+  params.patch_pixels = static_cast<int>(shape.patch_pixels);
+  params.by_patch_columns = FastDivisor(shape.patch_columns);
+  params.by_patch_pixels = FastDivisor(shape.patch_pixels);
+  params.by_s = FastDivisor(problem.s);
+  params.by_group_blocks = FastDivisor(shape.group_blocks);
+  params.taps = static_cast<int>(shape.taps);
+  params.outer_taps = static_cast<int>(shape.outer_taps);
+  params.chunks = static_cast<int>(shape.chunks);
+  params.stages = static_cast<int>(shape.stages);
+  params.steps = static_cast<int>(shape.steps);
+  const bool scaled = plan.fallback_blocks > 0;
+  const int batch = batch_vectors(plan.tile_m, scaled);
+  const std::int64_t batches = (shape.patch_pixels * (kStepBytes / 16) + batch - 1) / batch;
+  params.windows_per_batch = static_cast<int>(shape.taps * batches_per_step(plan.tile_m, scaled) / batches);
+  params.patch_slots = static_cast<int>(shape.patch_slots);
+  params.patch_bytes = static_cast<int>(shape.patch_bytes);
+  params.group_blocks = static_cast<int>(shape.group_blocks);
+  params.splits = plan.splits;
+  params.parts = plan.parts;
+  params.patches = static_cast<int>(shape.patches);
+  params.pixels = static_cast<int>(shape.pixels);
+  params.offsets = static_cast<int>(shape.offsets);
+  params.best = static_cast<int>(shape.best);
+  params.flag = static_cast<int>(shape.flag);
+  params.peaks = static_cast<int>(shape.peaks);
+
+  const Workspace parts = workspace(original, plan);
+  auto* base = static_cast<char*>(arguments.workspace);
+  params.weight = arguments.weight;
+  params.weight_stride_k = problem.weight_strides[0];
+  params.weight_stride_c = problem.weight_strides[1];
+  params.weight_stride_r = problem.weight_strides[2];
+  params.weight_stride_s = problem.weight_strides[3];
+  params.packed_weight = base;
+  params.split_values = reinterpret_cast<float*>(base + parts.split_values);
+  params.split_channels = reinterpret_cast<int*>(base + parts.split_channels);
+  params.partials = reinterpret_cast<float4*>(base + parts.partials);
+  params.counters = reinterpret_cast<int*>(base + parts.counters);
+  params.counter_count = static_cast<int>(parts.counter_count);
+  params.channel_factor = reinterpret_cast<float*>(base + parts.factors);
+  params.channel_peak = reinterpret_cast<unsigned*>(base + parts.peaks);
+  if (scaled) params.fallback = fallback(original, plan, arguments);
+  return params;
+}
+
+using Launch = int (*)(const Params&, const Plan&, cudaStream_t);
+
+}  // namespace
+
+int launch(const Problem& problem, const Plan& plan, const Arguments& arguments, cudaStream_t stream) {
+  const Launch by_dtype[3][3] = {
+      {launch_float32_pixels, launch_float32_channels, launch_float32_taps},
+      {launch_float16_pixels, launch_float16_channels, launch_float16_taps},
+      {launch_bfloat16_pixels, launch_bfloat16_channels, launch_bfloat16_taps},
+  };
+  const auto gather = static_cast<int>(plan.gather);
+  const Params params = make_params(problem, plan, arguments);
+  if (plan.fallback_blocks > 0) {
+    const Workspace parts = workspace(problem, plan);
+    const cudaError_t error =
+        cudaMemsetAsync(params.fallback.everything, 0, static_cast<std::size_t>(parts.tiles - parts.fallback), stream);
+    if (error != cudaSuccess) return error;
+    return (plan.gather == Gather::kPixels ? launch_scaled_pixels : launch_scaled_channels)(params, plan, stream);
+  }
+  switch (problem.dtype) {
+    case DType::kFloat32: return by_dtype[0][gather](params, plan, stream);
+    case DType::kFloat16: return by_dtype[1][gather](params, plan, stream);
+    case DType::kBFloat16: return by_dtype[2][gather](params, plan, stream);
+    case DType::kFloat64: break;  // the plan accepts none
+  }
+  return cudaErrorInvalidValue;
+}
+
+Fallback fallback(const Problem& problem, const Plan& plan, const Arguments& arguments) {
+  const Workspace parts = workspace(problem, plan);
+  auto* base = static_cast<char*>(arguments.workspace);
+  auto* counters = reinterpret_cast<int*>(base + parts.fallback);
+  return {counters, counters + 1, reinterpret_cast<std::int64_t*>(base + parts.tiles)};
+}
+
+}  // namespace convmin::sm80

@@ -1,0 +1,69 @@
+#pragma once
+
+#include "common/fallback.h"
+#include "common/fast_divisor.h"
+#include "conv_scale_min.h"
+#include "sm80/tiles.h"
+
+namespace convmin::sm80 {
+
+struct Params {
+  const void* input;
+  const void* bias;
+  void* values;
+  void* indices;
+  float scale;
+  IndexType index_type;
+
+  std::int64_t input_stride_n, input_stride_c, input_stride_h, input_stride_w;  // bytes
+  int n, h, w, oh, ow;
+  int stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w;
+  int r, s;
+  int groups, group_channels, group_outputs;
+
+  // A tile is a run of output rows, of all images one after the other, by a range of columns.
+  int rows;  // n * oh
+  int tile_rows, tile_columns, tiles_w;
+
+  // Its patch: the input pixels under it, every step_h-th row and step_w-th column of them. Neighbouring output pixels
+  // lie unit_h rows or unit_w columns of the patch apart, and each needs span_h x span_w of it. In shared memory
+  // columns are dealt to unit_w runs of run_columns, so that neighbouring outputs are neighbours there whatever the
+  // stride.
+  int step_h, step_w, unit_h, unit_w, span_h, span_w;
+  int run_columns, patch_columns, patch_pitch;  // patch_columns = unit_w * run_columns; the pitch is between rows
+  int patch_pixels;                             // rows * patch_columns
+  FastDivisor by_patch_columns, by_patch_pixels, by_s, by_group_blocks;
+
+  // The reduction: stages of (outer tap, chunk of channels), each of `taps` steps that share a patch. A patch serves
+  // all taps (then there is one outer tap), or one. Gather::kTaps: stages of one step, kChunk elements of the window
+  // each.
+  int taps, outer_taps, chunks;
+  int stages, steps;      // of one block of output channels
+  int windows_per_batch;  // of the producer: how long a batch of the patch may stay in registers
+  int patch_slots;        // in shared memory
+  int patch_bytes;        // of one
+  int group_blocks;       // blocks of output channels in a group
+  int splits;             // that share the blocks of output channels
+  int parts;              // that share the stages of one block of output channels; where several, a split is a block
+  int reduction;
+
+  // Byte offsets in shared memory, after the weight's kWeightStages.
+  int patches, pixels, offsets, best, flag, peaks;
+
+  // Workspace.
+  const void* weight;
+  std::int64_t weight_stride_k, weight_stride_c, weight_stride_r, weight_stride_s;  // elements
+  void* packed_weight;  // [groups][group_blocks][steps] images of a step in shared memory
+  float* split_values;  // [splits][pixels]
+  int* split_channels;
+  float4* partials;  // [tiles][splits][parts] accumulators of a block, fragment by fragment
+  int* counters;     // of finished parts [tiles][splits], then of finished splits [tiles]; zeroed by the packing kernel
+  int counter_count;
+
+  // Where float32 multiplies as float16.
+  float* channel_factor;   // [k] power of two that undoes the packed weight's scaling
+  unsigned* channel_peak;  // [c] largest scaled weight of an input channel, as the bits of a float
+  Fallback fallback;
+};
+
+}  // namespace convmin::sm80

@@ -1,0 +1,289 @@
+// Whether the mma.sync kernel takes a problem, and with which tile. Host code only.
+#include "sm80/plan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <numeric>
+
+#include "common/fallback.h"
+
+namespace convmin::sm80 {
+namespace {
+
+constexpr std::int64_t kMaxExtent = std::int64_t{1} << 30;
+constexpr std::int64_t kMaxBlocks = (std::int64_t{1} << 31) - 1;
+constexpr std::int64_t kReservedShared = 1024;    // that the system takes of each block's
+constexpr std::int64_t kPartialBytes = 2048 * 8;  // of all partial sums, for each multiprocessor
+constexpr std::int64_t kMaxWindowTable = 2048;    // elements of the window, for Gather::kTaps
+
+constexpr std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_divide(a, b) * b; }
+
+std::int64_t element_size(const Problem& problem) { return problem.dtype == DType::kFloat32 ? 4 : 2; }
+// Elements of the reduction in a step; float32 is multiplied as TF32, or scaled, as float16.
+std::int64_t chunk_of(const Problem& problem, bool scaled) { return kStepBytes / (scaled ? 2 : element_size(problem)); }
+
+// Whether 16-byte vectors of channels are whole and aligned.
+bool vectors_fit(const Problem& problem) {
+  const std::int64_t element = element_size(problem);
+  for (const int axis : {0, 2, 3}) {
+    if (problem.input_strides[axis] * element % 16 != 0) return false;
+  }
+  return problem.input_strides[1] == 1 && problem.input_alignment % 16 == 0 &&
+         problem.c / problem.groups * element % 16 == 0;
+}
+
+// One axis of a patch that serves `taps` taps: the input pixels between two that are kept, the kept ones between two
+// outputs, and those under one output.
+struct Axis {
+  std::int64_t step, unit, span;
+};
+Axis axis_of(std::int64_t taps, std::int64_t stride, std::int64_t dilation) {
+  if (taps == 1) return {stride, 1, 1};
+  const std::int64_t step = std::gcd(stride, dilation);
+  return {step, stride / step, (taps - 1) * (dilation / step) + 1};
+}
+
+// Estimated cycles of a multiprocessor. A tensor core's rate by mma.sync on Hopper; the rest counts instructions.
+constexpr double kCyclesPerOutput = 0.025;  // of a step: 64 bytes of the reduction
+constexpr double kCyclesPerResult = 0.02;   // of the epilogue, for an output of a block
+constexpr double kCyclesOfScaling = 8000;   // two more launches and two that find nothing to do
+constexpr double kCyclesPerBlock = 2000;    // tables and the first loads
+constexpr double kCyclesPerPartial = 0.06;  // of a partial sum, written or read
+double cycles_per_pixel(Gather gather) {    // of a stage's patch
+  return gather == Gather::kChannels ? 0.6 : gather == Gather::kPixels ? 1.2 : 2.4;
+}
+
+struct Choice {
+  const Tile* tile = nullptr;
+  Gather gather{};
+  bool whole_window{}, scaled{};
+  std::int64_t splits{}, parts{};
+  double cost{};
+  Shape shape{};
+};
+
+// The cost of a choice; infinite where it does not fit.
+void weigh(const Problem& problem, const Device& device, Choice* choice) {
+  const Shape& shape = choice->shape;
+  const Tile& tile = *choice->tile;
+  choice->cost = HUGE_VAL;
+  if (shape.shared_memory > device.shared_memory_per_block) return;
+  // More than a pixel of the tile for each tap: bringing each tap's pixels is less.
+  if (choice->whole_window && shape.patch_pixels > shape.taps * tile.m) return;
+  const std::int64_t batch = batch_vectors(tile.m, choice->scaled);
+  const std::int64_t vectors = shape.patch_pixels * (kStepBytes / 16);
+  if (vectors > shape.taps * batches_per_step(tile.m, choice->scaled) * batch) return;
+  const std::int64_t per_sm =
+      std::min<std::int64_t>(tile.blocks_per_sm, device.shared_memory_per_sm / (shape.shared_memory + kReservedShared));
+  const std::int64_t resident = per_sm * device.sm_count;
+  const std::int64_t tiles = shape.tiles_h * shape.tiles_w, channel_blocks = problem.groups * shape.group_blocks;
+  choice->splits = std::clamp<std::int64_t>(resident / std::max<std::int64_t>(tiles, 1), 1, channel_blocks);
+  const double outputs = static_cast<double>(tile.m) * tile.n;
+  // Still too few blocks: they share each sum too, as far as what they hand each other stays small.
+  const std::int64_t most = kPartialBytes * device.sm_count / (4 * tile.m * tile.n);
+  choice->parts = 1;
+  if (tile.shares_sums && choice->splits == channel_blocks && tiles > 0) {
+    choice->parts = std::clamp<std::int64_t>(std::min(resident, most) / (tiles * channel_blocks), 1, shape.stages);
+  }
+  const std::int64_t blocks = tiles * choice->splits * choice->parts;
+  const double rate =
+      (chunk_of(problem, choice->scaled) == 16 ? 2 : 1) / (tile.efficiency * (per_sm == 1 ? 0.75 : 1.0));
+  const double one = kCyclesPerBlock +
+                     static_cast<double>(ceil_divide(channel_blocks, choice->splits)) *
+                         (static_cast<double>(ceil_divide(shape.stages, choice->parts)) *
+                              (static_cast<double>(shape.taps) * outputs * kCyclesPerOutput * rate +
+                               static_cast<double>(shape.patch_pixels) * cycles_per_pixel(choice->gather)) +
+                          outputs * kCyclesPerResult) +
+                     (choice->parts > 1 ? static_cast<double>(1 + choice->parts) * outputs * kCyclesPerPartial : 0);
+  const std::int64_t rest = ceil_divide(blocks % resident, device.sm_count);  // of the last wave, a multiprocessor
+  // A block alone on a multiprocessor takes longer than its share.
+  choice->cost =
+      one * (static_cast<double>(blocks / resident * per_sm) + (rest == 1 ? 1.4 : static_cast<double>(rest)));
+  if (choice->scaled) choice->cost += kCyclesOfScaling;
+}
+
+void consider(const Problem& problem, const Device& device, const Tile& tile, Gather gather, bool whole_window,
+              bool scaled, Choice* best) {
+  std::int64_t before = 0;
+  for (const std::int64_t rows : {1, 2, 4, 8, 16}) {
+    // Equal parts of a row, of at most this many columns.
+    const std::int64_t parts = ceil_divide(problem.ow, std::min<std::int64_t>(problem.ow, tile.m / rows));
+    const std::int64_t columns = ceil_divide(problem.ow, parts);
+    if (columns == before) continue;
+    before = columns;
+    Choice choice{&tile,
+                  gather,
+                  whole_window,
+                  scaled,
+                  1,
+                  1,
+                  0,
+                  shape_of(problem, tile, gather, chunk_of(problem, scaled), columns, whole_window)};
+    weigh(problem, device, &choice);
+    if (choice.cost < HUGE_VAL && (best->tile == nullptr || choice.cost < best->cost)) *best = choice;
+  }
+}
+
+}  // namespace
+
+Problem join_rows(Problem problem) {
+  const bool pointwise = problem.r == 1 && problem.s == 1 && problem.stride_h == 1 && problem.stride_w == 1 &&
+                         problem.padding_h == 0 && problem.padding_w == 0;
+  if (pointwise && problem.input_strides[2] == problem.w * problem.input_strides[3] &&
+      problem.h * problem.w < kMaxExtent) {
+    problem.w *= problem.h, problem.ow = problem.w;
+    problem.h = problem.oh = 1;
+  }
+  return problem;
+}
+
+Shape shape_of(const Problem& problem, const Tile& tile, Gather gather, std::int64_t chunk, std::int64_t tile_columns,
+               bool whole_window) {
+  Shape shape{};
+  const std::int64_t group_channels = problem.c / problem.groups, window = problem.r * problem.s;
+  const std::int64_t rows = problem.n * problem.oh;
+  shape.tile_columns = tile_columns;
+  shape.tile_rows = std::clamp<std::int64_t>(tile.m / tile_columns, 1, std::max<std::int64_t>(rows, 1));
+  shape.tiles_w = ceil_divide(problem.ow, tile_columns);
+  shape.tiles_h = ceil_divide(rows, shape.tile_rows);
+
+  const Axis h = axis_of(whole_window ? problem.r : 1, problem.stride_h, problem.dilation_h);
+  const Axis w = axis_of(whole_window ? problem.s : 1, problem.stride_w, problem.dilation_w);
+  shape.step_h = h.step, shape.unit_h = h.unit, shape.span_h = h.span;
+  shape.step_w = w.step, shape.unit_w = w.unit, shape.span_w = w.span;
+  shape.run_columns = ceil_divide((tile_columns - 1) * w.unit + w.span, w.unit);
+  shape.patch_columns = w.unit * shape.run_columns;
+  // Each image that the tile's rows touch has a part of the patch of its own.
+  const std::int64_t images =
+      shape.tile_rows == 1 ? 1 : std::min({problem.n, shape.tile_rows, (shape.tile_rows - 2) / problem.oh + 2});
+  const std::int64_t parts = std::max<std::int64_t>(images, 1);
+  shape.patch_rows = (shape.tile_rows - parts) * h.unit + parts * std::max(h.unit, h.span);
+  shape.patch_pixels = shape.patch_rows * shape.patch_columns;
+  // Eight neighbouring outputs are read at once. Where they go on in the next row, it lies as if in the same: its banks
+  // are then those that the first part left free. Not every stride has such a pitch.
+  shape.patch_pitch = shape.patch_columns;
+  for (std::int64_t extra = 0; shape.tile_rows > 1 && extra < 8; ++extra) {
+    if (((shape.patch_columns + extra) * h.unit - tile_columns) % 8 != 0) continue;
+    shape.patch_pitch = shape.patch_columns + extra;
+    break;
+  }
+
+  const bool taps_in_chunks = gather == Gather::kTaps;
+  const bool copies = gather == Gather::kChannels && chunk == chunk_of(problem, false);  // by cp.async
+  shape.taps = whole_window ? window : 1;
+  shape.outer_taps = whole_window || taps_in_chunks ? 1 : window;
+  shape.chunks = ceil_divide(group_channels * (taps_in_chunks ? window : 1), chunk);
+  shape.stages = shape.chunks * shape.outer_taps;
+  shape.steps = shape.stages * shape.taps;
+  shape.group_blocks = ceil_divide(problem.k / problem.groups, tile.n);
+  shape.patch_slots = 1 + (copies ? ceil_divide(kWeightStages - 2, shape.taps) : 1);
+  shape.patch_bytes = shape.patch_rows * shape.patch_pitch * kPixelBytes;
+
+  shape.patches = kWeightStages * tile.n * kStepBytes;
+  shape.pixels = shape.patches + shape.patch_slots * shape.patch_bytes;
+  shape.offsets = shape.pixels + kPixelEntry * shape.patch_pixels;
+  shape.best =
+      shape.offsets + (taps_in_chunks ? kTapEntry * shape.chunks * chunk : round_up(kOffsetEntry * shape.taps, 16));
+  shape.flag = shape.best + 8 * tile.m * tile.warps_n;
+  shape.peaks = shape.flag + 16;
+  shape.shared_memory = shape.peaks + 4 * shape.patch_pixels;
+  return shape;
+}
+
+const char* plan(const Problem& problem, const Device& device, Plan* plan) {
+#ifdef CONVMIN_WITHOUT_SM80
+  return "this build has no code for compute capability 8.0 or newer";
+#endif
+  if (device.major < 8) return "needs compute capability 8.0 or newer";
+  if (problem.dtype == DType::kFloat64) return "float64 has no tensor-core path";
+  if (problem.dtype == DType::kFloat32 && problem.precision == Precision::kIeee) {
+    return "float32 is to keep all 24 bits (torch.backends.cudnn.conv.fp32_precision is not 'tf32')";
+  }
+  if (problem.n == 0) return "an empty batch";
+  // The epilogue multiplies the minimum, not each channel: the same only for these.
+  const auto scale = static_cast<float>(problem.scale);
+  if (!std::isfinite(scale) || scale == 0.0f) return "scale is zero, infinite or NaN";
+  for (const std::int64_t extent :
+       {problem.h + 2 * problem.padding_h, problem.w + 2 * problem.padding_w, problem.c * problem.r * problem.s,
+        problem.k, problem.stride_h, problem.stride_w, (problem.r - 1) * problem.dilation_h,
+        (problem.s - 1) * problem.dilation_w, problem.n * problem.oh}) {
+    if (extent >= kMaxExtent) return "an extent is 2^30 or more";
+  }
+
+  const Problem joined = join_rows(problem);
+  const std::int64_t group_channels = problem.c / problem.groups, window = problem.r * problem.s;
+  const Gather whole = vectors_fit(problem) ? Gather::kChannels : Gather::kPixels;
+  Choice best;
+  for (const Tile& tile : kTiles) {
+    // Wider than the group's channels: only if there is no narrower one.
+    if (problem.k / problem.groups <= tile.n / 2 && tile.n > 32) continue;
+    const bool may_scale = problem.dtype == DType::kFloat32 && tile.scaled && problem.groups == 1;
+    for (const bool scaled : {false, true}) {
+      if (scaled && !may_scale) break;
+      if (window > 1) consider(joined, device, tile, whole, true, scaled, &best);
+      // A pixel's range shows where all its channels pass by; tap after tap, they do so in turn.
+      if (window == 1 || !scaled) consider(joined, device, tile, whole, false, scaled, &best);
+    }
+    if (group_channels % chunk_of(problem, false) != 0 && group_channels * window <= kMaxWindowTable) {
+      consider(joined, device, tile, Gather::kTaps, false, false, &best);
+    }
+  }
+  if (best.tile == nullptr) return "the window's pixels exceed shared memory";
+  const Tile& tile = *best.tile;
+  const Shape& shape = best.shape;
+  const std::int64_t blocks = shape.tiles_h * shape.tiles_w * best.splits * best.parts;
+  if (blocks > kMaxBlocks) return "more output pixels than one grid covers";
+  const double useful =
+      static_cast<double>(group_channels * window) / static_cast<double>(shape.steps * chunk_of(problem, best.scaled)) *
+      static_cast<double>(problem.k / problem.groups) / static_cast<double>(shape.group_blocks * tile.n);
+  // Tensor cores do about ten times the portable kernel's multiply-adds, with float32 five.
+  if (useful < (problem.dtype == DType::kFloat32 ? 0.12 : 0.06)) {
+    return "too few channels a group: most of its tile would be padding";
+  }
+
+  plan->precision = Precision::kTf32;
+  plan->gather = best.gather;
+  plan->stages = static_cast<int>(shape.patch_slots);
+  plan->tile_m = tile.m;
+  plan->tile_n = tile.n;
+  plan->tile_k = static_cast<int>(chunk_of(problem, best.scaled));
+  plan->fallback_blocks = best.scaled ? 2 * device.sm_count : 0;
+  plan->tile_columns = static_cast<int>(shape.tile_columns);
+  plan->taps = static_cast<int>(shape.taps);
+  plan->splits = static_cast<int>(best.splits);
+  plan->parts = static_cast<int>(best.parts);
+  plan->blocks = blocks;
+  plan->threads = kThreads;
+  plan->shared_memory = static_cast<int>(shape.shared_memory);
+  plan->workspace_bytes = workspace(problem, *plan).bytes;
+  plan->reason = tile.reason;
+  return nullptr;
+}
+
+Workspace workspace(const Problem& problem, const Plan& plan) {
+  const std::int64_t steps =
+      ceil_divide(problem.c / problem.groups * (plan.gather == Gather::kTaps ? problem.r * problem.s : 1),
+                  plan.tile_k) *
+      (plan.gather == Gather::kTaps ? 1 : problem.r * problem.s);
+  const std::int64_t blocks = problem.groups * ceil_divide(problem.k / problem.groups, plan.tile_n);
+  const std::int64_t partials = plan.splits > 1 ? plan.splits * problem.n * problem.oh * problem.ow : 0;
+  Workspace result{};
+  result.split_values = blocks * steps * plan.tile_n * kStepBytes;
+  result.split_channels = result.split_values + 4 * partials;
+  result.partials = round_up(result.split_channels + 4 * partials, 16);
+  result.counters = result.partials + (plan.parts > 1 ? 4 * plan.blocks * plan.tile_m * plan.tile_n : 0);
+  const std::int64_t tiles = plan.blocks / (plan.splits * plan.parts);
+  result.counter_count = plan.splits > 1 || plan.parts > 1 ? tiles * (plan.splits + 1) : 0;
+  result.factors = round_up(result.counters + 4 * result.counter_count, 16);
+  const bool scaled = plan.fallback_blocks > 0;
+  result.fallback = result.factors + (scaled ? 4 * round_up(problem.k, 4) : 0);
+  result.peaks = result.fallback + (scaled ? 16 : 0);
+  result.tiles = result.peaks + (scaled ? 4 * round_up(problem.c, 4) : 0);
+  const std::int64_t runs = ceil_divide(plan.tile_columns, kFallbackTile) * (plan.tile_m / plan.tile_columns);
+  result.bytes = result.tiles + (scaled ? 8 * tiles * runs : 0);
+  return result;
+}
+
+}  // namespace convmin::sm80

@@ -1,0 +1,37 @@
+#pragma once
+
+#include "conv_scale_min.h"
+#include "sm80/tiles.h"
+
+namespace convmin::sm80 {
+
+// Fills `plan` and returns null, or returns why the mma.sync kernel can't take the problem.
+const char* plan(const Problem& problem, const Device& device, Plan* plan);
+
+// The same problem with rows joined where the kernel can't tell: a 1 x 1 window over an image without gaps.
+Problem join_rows(Problem problem);
+
+// What a problem, with its rows joined, comes to in the kernel's units. `sm80/params.h` says what the fields are.
+struct Shape {
+  std::int64_t tile_rows, tile_columns, tiles_h, tiles_w;
+  std::int64_t step_h, step_w, unit_h, unit_w, span_h, span_w;
+  std::int64_t run_columns, patch_columns, patch_pitch, patch_rows, patch_pixels;
+  std::int64_t taps, outer_taps, chunks, stages, steps;
+  std::int64_t patch_slots, patch_bytes, group_blocks;
+  std::int64_t patches, pixels, offsets, best, flag, peaks, shared_memory;  // byte offsets and their sum
+};
+Shape shape_of(const Problem& problem, const Tile& tile, Gather gather, std::int64_t chunk, std::int64_t tile_columns,
+               bool whole_window);
+
+// What Plan::workspace_bytes is divided into: the packed weight at 0, then each split's minima, the parts' sums, and
+// counters of what is finished; for float32 as float16 the filters' factors, what is to be zero at first (the
+// fallback's two counters, the channels' peaks), and the fallback's tiles.
+struct Workspace {
+  std::int64_t split_values, split_channels, partials, counters;  // byte offsets
+  std::int64_t counter_count;
+  std::int64_t factors, fallback, peaks, tiles;
+  std::int64_t bytes;
+};
+Workspace workspace(const Problem& problem, const Plan& plan);
+
+}  // namespace convmin::sm80

@@ -1,0 +1,36 @@
+// The tiles of the mma.sync kernel: plan.cpp chooses among them, kernel.cuh instantiates them. Host code only.
+#pragma once
+
+#include <cstdint>
+
+namespace convmin::sm80 {
+
+struct Tile {
+  int m, n;              // output pixels, output channels of a block
+  int warps_m, warps_n;  // of its 4 warps
+  bool shares_sums;      // blocks may share the sums of a tile
+  bool scaled;           // float32 may multiply as float16
+  int blocks_per_sm;     // that its registers allow
+  double efficiency;     // estimated share of the tensor cores' rate, relative to the first
+  const char* reason;
+};
+
+// A warp's 64 x 64 outputs read 8 KB of fragments for 64 multiplications, its 32 x 32 read 4 KB for 16.
+inline constexpr Tile kTiles[] = {
+    {128, 128, 2, 2, false, true, 2, 1.00, "tensor cores (mma.sync), 128 x 128 tile: many output channels"},
+    {256, 64, 4, 1, false, true, 2, 1.00, "tensor cores (mma.sync), 256 x 64 tile: up to 64 output channels a block"},
+    {256, 32, 4, 1, false, false, 2, 0.70, "tensor cores (mma.sync), 256 x 32 tile: up to 32 output channels a block"},
+    {64, 64, 2, 2, true, false, 4, 0.45, "tensor cores (mma.sync), 64 x 64 tile: few pixels"},
+};
+inline constexpr int kThreads = 128;
+inline constexpr int kStepBytes = 64;   // of the reduction, that a step multiplies: two mma deep
+inline constexpr int kPixelBytes = 80;  // a pixel's step in shared memory: an odd number of 16-byte banks apart
+inline constexpr int kWeightStages =
+    4;  // steps of the weight in shared memory; a step is there two after it was asked for
+// What goes to shared memory through registers does so in batches of 16-byte vectors, one or two a step: enough for a
+// patch of m pixels a tap, or half as many where the registers don't reach for that.
+constexpr int batch_vectors(int m, bool scaled) { return (scaled ? 2 : m > 64 ? 4 : 2) * kThreads; }
+constexpr int batches_per_step(int m, bool scaled) { return m > 128 || scaled ? 2 : 1; }
+inline constexpr int kPixelEntry = 16, kTapEntry = 16, kOffsetEntry = 4;  // bytes of the tables' entries
+
+}  // namespace convmin::sm80

@@ -1,0 +1,45 @@
+// Types and sizes of one variant of the mma.sync kernel.
+#pragma once
+
+#include <type_traits>
+
+#include "common/convert.cuh"
+#include "conv_scale_min.h"
+#include "sm80/tiles.h"
+
+namespace convmin::sm80 {
+
+// `Operand` is what the tensor cores multiply: the element, or __half for float (see range.cuh); float is TF32.
+template <typename Element_, typename Operand_, Gather kGather_, int kTile_>
+struct Traits {
+  using Element = Element_;
+  using Operand = Operand_;
+  static constexpr Gather kGather = kGather_;
+  static constexpr Tile kTile = kTiles[kTile_];
+  static constexpr int kTileM = kTile.m, kTileN = kTile.n;
+  static constexpr int kWarpsM = kTile.warps_m, kWarpsN = kTile.warps_n;
+  static_assert(kWarpsM * kWarpsN * 32 == kThreads, "every warp has a part");
+  static constexpr int kWarpM = kTileM / kWarpsM, kWarpN = kTileN / kWarpsN;
+  static constexpr int kFragmentsM = kWarpM / 16, kFragmentsN = kWarpN / 8;
+  static_assert(kWarpM % 16 == 0 && kWarpN % 16 == 0, "whole fragments, and the weight's in pairs");
+
+  static constexpr int kPack = 16 / static_cast<int>(sizeof(Operand));           // elements of a 16-byte vector
+  static constexpr int kChunk = kStepBytes / static_cast<int>(sizeof(Operand));  // of the reduction, in a step
+  static constexpr int kPacks = kStepBytes / 16;                                 // of a pixel's step
+  static constexpr int kHalves = 2;                                              // mma steps of a step
+  static constexpr int kWeightBytes = kTileN * kStepBytes;                       // of a step
+  static constexpr int kWeightVectors = kWeightBytes / 16;
+
+  static constexpr bool kScaled = !std::is_same_v<Element, Operand>;  // float32 as float16
+  // By cp.async, without registers. What has to be rounded to TF32 then is, on its way from shared memory; all other
+  // input is rounded by the producer.
+  static constexpr bool kCopies = kGather == Gather::kChannels && !kScaled;
+  static constexpr bool kRoundsFragments = kCopies && sizeof(Element) == 4;
+
+  // Vectors that a thread has in registers at a time, so often a step.
+  static constexpr int kItems = batch_vectors(kTileM, kScaled) / kThreads;
+  static constexpr int kWindows = batches_per_step(kTileM, kScaled);
+  static_assert(kItems * kThreads == batch_vectors(kTileM, kScaled), "all threads load as much");
+};
+
+}  // namespace convmin::sm80

@@ -1,0 +1,182 @@
+// The patch kernel: persistent blocks of one producer and two consumer warpgroups. A block's tile is a patch of output
+// pixels; the input under it is in shared memory once for all taps, the weight streams past it.
+#pragma once
+
+#include "sm90/epilogue.cuh"
+#include "sm90/patch/launch.h"
+#include "sm90/patch/mainloop.cuh"
+#include "sm90/patch/pack.cuh"
+#include "sm90/patch/producer.cuh"
+
+namespace convmin::sm90::patch {
+
+template <typename T>
+__device__ __forceinline__ void fill_tables(const Params& params, const Shared& shared) {
+  const int channels = params.groups * params.blocks_n * T::kTileN, taps = params.r * params.s;
+  const auto* bias = static_cast<const typename T::Element*>(params.bias);
+  for (int i = static_cast<int>(threadIdx.x); i < channels; i += kThreads) {
+    const int block = i / T::kTileN, group = block / params.blocks_n;
+    const int k = (block - group * params.blocks_n) * T::kTileN + i % T::kTileN;
+    const bool real = bias != nullptr && k < params.group_outputs;
+    const float addend = real ? Numeric<typename T::Element>::widen(bias[group * params.group_outputs + k]) : 0.0f;
+    shared.addends[i] = params.scale < 0 ? -addend : addend;
+  }
+  for (int tap = static_cast<int>(threadIdx.x); tap < taps; tap += kThreads) {
+    const int r = tap / params.s, column = (tap - r * params.s) * params.dilation_w;
+    const int plane = column % params.stride_w, pixel = r * params.dilation_h * params.patch.pitch +
+                                                        plane * params.patch.plane + column / params.stride_w;
+    shared.taps[tap] = pixel * kRowBytes / 16;
+  }
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < params.slots; ++i) {
+      ptx::mbarrier_init(shared.input.full + 8 * i, kGatherers);
+      ptx::mbarrier_init(shared.input.empty + 8 * i, kConsumers);
+    }
+    for (int i = 0; i < params.stages; ++i) {
+      ptx::mbarrier_init(shared.weight.full + 8 * i, 1);
+      ptx::mbarrier_init(shared.weight.empty + 8 * i, kConsumers);
+    }
+    ptx::mbarrier_init_fence();
+  }
+}
+
+// Where a consumer thread's pixels are in the output.
+struct Pixels {
+  const Params& params;
+  const Origin origin;
+  int first_subtile;  // of the warpgroup's
+
+  // -1: outside. The second of a subtile's two pixels of a thread is 8 on.
+  __device__ __forceinline__ std::int64_t at(int subtile, int half) const {
+    const Patch& patch = params.patch;
+    const int all = first_subtile + subtile, by_rows = all / patch.subtiles_x, thread = static_cast<int>(threadIdx.x);
+    const int pixel = thread % 128 / 32 * 16 + thread % 32 / 4 + 8 * half;
+    const int n = origin.n + by_rows / patch.subtiles_y;
+    const int y = origin.y + by_rows % patch.subtiles_y * patch.subtile_h + pixel / patch.subtile_w;
+    const int x = origin.x + (all - by_rows * patch.subtiles_x) * patch.subtile_w + pixel % patch.subtile_w;
+    const bool inside = n < params.n && y < params.oh && x < params.ow;
+    return inside ? (static_cast<std::int64_t>(n) * params.oh + y) * params.ow + x : -1;
+  }
+};
+
+// Leaves a split's minima in memory; the unit that finds all splits of its tile there returns true with the minima of
+// all. Their order does not matter, so it does not matter either which unit that is.
+template <typename T>
+__device__ __forceinline__ bool combine_splits(const Params& params, const Shared& shared, const Unit& unit,
+                                               const Pixels& pixels,
+                                               typename Epilogue<T>::Min (&best)[T::kPerConsumer][2]) {
+  constexpr int kBarrier = 2, kConsumerThreads = 128 * kConsumers;
+  const std::int64_t all = static_cast<std::int64_t>(params.n) * params.oh * params.ow;
+#pragma unroll
+  for (int i = 0; i < T::kPerConsumer; ++i) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      best[i][half].reduce_quad();
+      const std::int64_t pixel = pixels.at(i, half), at = unit.split * all + pixel;
+      if (threadIdx.x % 4 != 0 || pixel < 0) continue;
+      __stcg(&params.split_values[at], best[i][half].value);
+      if constexpr (T::kWithIndices) __stcg(&params.split_channels[at], best[i][half].channel);
+    }
+  }
+  __threadfence();
+  ptx::named_barrier_wait(kBarrier, kConsumerThreads);
+  if (threadIdx.x == 0) *shared.is_last = atomicAdd(&params.counters[unit.tile], 1) == params.splits - 1;
+  ptx::named_barrier_wait(kBarrier, kConsumerThreads);
+  if (*shared.is_last == 0) return false;
+  __threadfence();
+#pragma unroll
+  for (int i = 0; i < T::kPerConsumer; ++i) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const std::int64_t pixel = pixels.at(i, half);
+      if (pixel < 0) continue;
+      for (int split = 0; split < params.splits; ++split) {
+        typename Epilogue<T>::Min other;
+        other.value = __ldcg(&params.split_values[split * all + pixel]);
+        if constexpr (T::kWithIndices) other.channel = __ldcg(&params.split_channels[split * all + pixel]);
+        best[i][half].merge(other);
+      }
+    }
+  }
+  return true;
+}
+
+template <typename T>
+__device__ __forceinline__ void consume(const Params& params, const Shared& shared, int warpgroup) {
+  Mainloop<T> mainloop(params, shared, warpgroup * T::kPerConsumer);
+  for_each_unit(params, [&](const Unit& unit) {
+    typename Epilogue<T>::Min best[T::kPerConsumer][2];
+    for (int block = unit.first_block; block < unit.end_block(); ++block) {
+      const int group = block / params.blocks_n, block_n = block - group * params.blocks_n;
+      typename Mainloop<T>::Accumulators accumulators;
+      mainloop.run(unit.opens(params, block), unit.closes(params, block), accumulators);
+      typename Epilogue<T>::Affine affine;
+      affine.load(&shared.addends[block * T::kTileN], nullptr);
+#pragma unroll
+      for (int i = 0; i < T::kPerConsumer; ++i) {
+        Epilogue<T>::reduce(affine, group * params.group_outputs + block_n * T::kTileN,
+                            params.group_outputs - block_n * T::kTileN, accumulators[i], best[i]);
+      }
+    }
+    const Pixels pixels{params, Origin(params, unit.tile), warpgroup * T::kPerConsumer};
+    if (params.splits > 1 && !combine_splits<T>(params, shared, unit, pixels, best)) return;
+#pragma unroll
+    for (int i = 0; i < T::kPerConsumer; ++i) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const std::int64_t at = pixels.at(i, half);
+        Epilogue<T>::write(params, at, at >= 0, best[i][half]);
+      }
+    }
+  });
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads, 1) conv_scale_min_sm90_patch(const __grid_constant__ Params params) {
+  extern __shared__ __align__(16) std::uint8_t dynamic[];
+  const Shared shared(params, dynamic, T::kStageBytes);
+  fill_tables<T>(params, shared);
+  __syncthreads();
+
+  const int warpgroup = static_cast<int>(threadIdx.x) / 128;
+  if (warpgroup == kConsumers) {
+    ptx::give_registers<T::kProducerRegisters>();
+    const int thread = static_cast<int>(threadIdx.x) % 128;
+    if (thread < kGatherers) {
+      Gatherer<T>(params, shared).run();
+    } else if (thread == kGatherers) {
+      stream_weight<T>(params, shared);
+    }
+  } else {
+    ptx::take_registers<T::kConsumerRegisters>();
+    consume<T>(params, shared, warpgroup);
+  }
+}
+
+template <typename T>
+cudaError_t launch_variant(const Params& params, const Plan& plan, cudaStream_t stream) {
+  const dim3 rows(params.groups * params.blocks_n * T::kTileN, params.chunks);
+  conv_scale_min_sm90_patch_pack<T><<<rows, kPackThreads, 0, stream>>>(params);
+  const auto kernel = conv_scale_min_sm90_patch<T>;
+  const cudaError_t error =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_memory);
+  if (error != cudaSuccess) return error;
+  kernel<<<static_cast<unsigned>(plan.blocks), kThreads, plan.shared_memory, stream>>>(params);
+  return cudaGetLastError();
+}
+
+template <typename Element, int kTileN, int kPerConsumer>
+cudaError_t launch_tile(const Params& params, const Plan& plan, cudaStream_t stream) {
+  return params.indices != nullptr ? launch_variant<Traits<Element, kTileN, kPerConsumer, true>>(params, plan, stream)
+                                   : launch_variant<Traits<Element, kTileN, kPerConsumer, false>>(params, plan, stream);
+}
+
+template <typename Element>
+int launch_element(const Params& params, const Plan& plan, cudaStream_t stream) {
+  const bool one = plan.tile_m == kSubtile * kConsumers, narrow = plan.tile_n == 64;
+  const auto launch = one ? (narrow ? launch_tile<Element, 64, 1> : launch_tile<Element, 128, 1>)
+                          : (narrow ? launch_tile<Element, 64, 2> : launch_tile<Element, 128, 2>);
+  return static_cast<int>(launch(params, plan, stream));
+}
+
+}  // namespace convmin::sm90::patch

@@ -1,0 +1,101 @@
+// The consumers' multiplication: chunks of input channels x taps x steps of 32 bytes. A tap is a shift of the patch's
+// start address; the groups of 8 output pixels under a descriptor lie a row of the patch apart.
+#pragma once
+
+#include "ptx/wgmma.cuh"
+#include "sm90/patch/shared.cuh"
+#include "sm90/patch/traits.h"
+
+namespace convmin::sm90::patch {
+
+template <typename T>
+class Mainloop {
+ public:
+  using Accumulators = float[T::kPerConsumer][T::kTileN / 2];
+
+  // `first_subtile` of the warpgroup's.
+  __device__ __forceinline__ Mainloop(const Params& params, const Shared& shared, int first_subtile)
+      : params_(params), shared_(shared), leader_(threadIdx.x % 128 == 0) {
+    const Patch& patch = params.patch;
+    const int stride = patch.subtile_w == kSubtile ? 8 : params.stride_h * patch.pitch;
+    high_ = ptx::wgmma_descriptor_high(uniform(stride * kRowBytes));
+#pragma unroll
+    for (int i = 0; i < T::kPerConsumer; ++i) {
+      const int subtile = first_subtile + i, x = subtile % patch.subtiles_x, rest = subtile / patch.subtiles_x;
+      const int y = rest % patch.subtiles_y, n = rest / patch.subtiles_y;
+      subtile_[i] = uniform((n * patch.image_pixels + y * patch.subtile_h * params.stride_h * patch.pitch +
+                             x * patch.subtile_w) *
+                            kRowUnits);
+    }
+  }
+
+  // One tile of output channels. The input's slots are read for the first time, or the last, of a patch.
+  __device__ __forceinline__ void run(bool first, bool last, Accumulators& accumulators) {
+    int accumulate = 0;
+    std::uint32_t read_stage = 0, read_slot = 0;  // barriers to arrive at once the multiplications before are done
+    const int taps = params_.r * params_.s;
+    for (int chunk = 0; chunk < params_.chunks; ++chunk) {
+      if (first || !params_.resident) input_.wait_full(shared_.input);
+      const std::uint32_t slot =
+          ptx::wgmma_descriptor(uniform(shared_.slots + input_.slot * params_.patch.pixels * kRowBytes));
+      const int channels = min(params_.group_channels - chunk * T::kChunk, T::kChunk);
+      const int steps = (channels + T::kChunk / T::kSteps - 1) / (T::kChunk / T::kSteps);
+      for (int tap = 0; tap < taps; ++tap) {
+        weight_.wait_full(shared_.weight);
+        const std::uint32_t a = slot + uniform(shared_.taps[tap]);
+        const std::uint32_t b = ptx::wgmma_descriptor(uniform(shared_.stages + weight_.slot * T::kStageBytes));
+        ptx::wgmma_fence();
+        if (steps == T::kSteps) {
+#pragma unroll
+          for (int step = 0; step < T::kSteps; ++step) multiply(accumulators, a, b, step, accumulate | step);
+        } else {
+          for (int step = 0; step < steps; ++step) multiply(accumulators, a, b, step, accumulate | step);
+        }
+        ptx::wgmma_commit();
+        accumulate = 1;
+        ptx::wgmma_wait<1>();
+        release(read_stage), release(read_slot);
+        read_stage = weight_.empty(shared_.weight);
+        weight_.advance(shared_.weight);
+      }
+      if (last || !params_.resident) read_slot = input_.empty(shared_.input);
+      input_.advance(shared_.input);
+    }
+    ptx::wgmma_wait<0>();
+#pragma unroll
+    for (auto& subtile : accumulators) ptx::wgmma_hold(subtile);
+    release(read_stage), release(read_slot);
+    if (params_.resident && !last) input_.rewind(shared_.input, params_.chunks);
+  }
+
+ private:
+  static constexpr int kRowUnits = kRowBytes / 16;  // descriptors count 16 bytes
+
+  // Lane 0's copy: the compiler then knows that it is the warp's, and computes descriptors in uniform registers.
+  static __device__ __forceinline__ std::uint32_t uniform(std::uint32_t value) {
+    return __shfl_sync(0xffffffffu, value, 0);
+  }
+
+  __device__ __forceinline__ void multiply(Accumulators& accumulators, std::uint32_t a, std::uint32_t b, int step,
+                                           int accumulate) const {
+#pragma unroll
+    for (int i = 0; i < T::kPerConsumer; ++i) {
+      ptx::Wgmma<typename T::Element, T::kTileN>::multiply(accumulators[i], a + subtile_[i] + step * 2, b + step * 2,
+                                                           accumulate, high_);
+    }
+  }
+
+  __device__ __forceinline__ void release(std::uint32_t& barrier) const {
+    if (barrier != 0 && leader_) ptx::mbarrier_arrive(barrier);
+    barrier = 0;
+  }
+
+  const Params& params_;
+  const Shared& shared_;
+  const bool leader_;
+  Cursor input_, weight_;
+  std::uint32_t high_;                       // of the input's descriptors
+  std::uint32_t subtile_[T::kPerConsumer];  // where they begin in a slot
+};
+
+}  // namespace convmin::sm90::patch

@@ -1,0 +1,52 @@
+#pragma once
+
+#include "conv_scale_min.h"
+
+namespace convmin::sm90::patch {
+
+// Fills `plan` and returns null, or returns why the kernel can't take the problem.
+const char* plan(const Problem& problem, const Device& device, Plan* plan);
+
+// Why another kernel would be faster than an accepted plan; null: none would.
+const char* drawback(const Problem& problem, const Device& device, const Plan& plan);
+
+// Output pixels of a block, as subtiles of images x rows x columns, and the input under them. In shared memory an
+// input row is `planes` runs of `plane` columns: a run holds the columns of one remainder by the stride, so that
+// neighbouring output pixels find their inputs next to each other.
+struct Patch {
+  int subtile_h, subtile_w;                 // 8 x 8 or 1 x 64
+  int subtiles_n, subtiles_y, subtiles_x;   // as many as the consumers have together
+  int height, width;                        // output rows and columns
+  int halo_h, planes, plane;                // rows; runs of a row and their pixels
+  int pitch, image_pixels, pixels;          // pixels of a row, of an image's rows, of the patch
+};
+
+// The problem as the kernel computes it: a kernel of one row or column needs no input that the stride skips, and rows
+// that follow each other without a gap are one where no window crosses them.
+Problem simplified(Problem problem);
+
+// The patch of an accepted plan, for the simplified problem.
+Patch patch_of(const Problem& problem, const Plan& plan);
+
+// Byte offsets of shared memory's tables: of the patch's pixels in the input, of the taps in the patch, and of what each
+// output channel adds. The weight's stages follow, then the input's slots.
+struct Tables {
+  int offsets, taps, addends;  // the last word is the splits'
+  int bytes;
+};
+Tables tables_of(const Problem& problem, const Patch& patch, int tile_n);
+int stages_of(const Problem& problem, const Patch& patch, const Plan& plan);  // of the weight, in an accepted plan
+
+int chunk_of(DType dtype);  // input channels of 128 bytes
+bool vectors_fit(const Problem& problem);
+int pixels_together(const Problem& problem);  // that one load reads: 4, 2 or 1
+std::int64_t tiles_of(const Problem& problem, const Patch& patch);
+
+// What Plan::workspace_bytes is divided into, from 0: the packed weight; with splits their counters and minima.
+struct Workspace {
+  std::int64_t counters, values, channels;  // byte offsets
+  std::int64_t bytes;
+};
+Workspace workspace(const Problem& problem, const Plan& plan);
+
+}  // namespace convmin::sm90::patch

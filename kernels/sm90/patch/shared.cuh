@@ -1,0 +1,98 @@
+// Shared memory of a block, the two rings in it, and the walk over a block's tiles.
+#pragma once
+
+#include "ptx/mbarrier.cuh"
+#include "sm90/patch/params.h"
+#include "sm90/patch/tiles.h"
+
+namespace convmin::sm90::patch {
+
+// Slot i of a ring: `full` once filled, `empty` once read.
+struct Ring {
+  std::uint32_t full, empty;  // addresses of the first slot's barriers
+  int size;
+};
+
+// A position in a ring, and the parity of the round that it belongs to.
+struct Cursor {
+  int slot = 0, parity = 0;
+
+  __device__ __forceinline__ void advance(const Ring& ring) {
+    if (++slot == ring.size) slot = 0, parity ^= 1;
+  }
+  // By at most the ring's size.
+  __device__ __forceinline__ void rewind(const Ring& ring, int slots) {
+    if ((slot -= slots) < 0) slot += ring.size, parity ^= 1;
+  }
+  __device__ __forceinline__ std::uint32_t full(const Ring& ring) const { return ring.full + 8 * slot; }
+  __device__ __forceinline__ std::uint32_t empty(const Ring& ring) const { return ring.empty + 8 * slot; }
+  __device__ __forceinline__ void wait_full(const Ring& ring) const { ptx::mbarrier_wait(full(ring), parity); }
+  __device__ __forceinline__ bool is_empty(const Ring& ring) const {
+    return ptx::mbarrier_test(empty(ring), parity ^ 1);
+  }
+  __device__ __forceinline__ void wait_empty(const Ring& ring) const { ptx::mbarrier_wait(empty(ring), parity ^ 1); }
+};
+
+struct Shared {
+  Ring input, weight;
+  std::int64_t* offsets;  // [pixels of the patch] in the input's elements; -1: in the padding
+  int* taps;              // [r * s] where a tap's pixels begin, in descriptors' units
+  float* addends;         // [groups][blocks_n][kTileN]
+  int* is_last;           // whether the other splits of the tile have finished
+  std::uint32_t stages, slots;
+
+  __device__ __forceinline__ Shared(const Params& params, std::uint8_t* base, int stage_bytes) {
+    const std::uint32_t barriers = ptx::shared_address(base);
+    input = {barriers, barriers + 8 * kMaxSlots, params.slots};
+    weight = {barriers + 16 * kMaxSlots, barriers + 16 * kMaxSlots + 8 * kMaxStages, params.stages};
+    offsets = reinterpret_cast<std::int64_t*>(base + params.tables.offsets);
+    taps = reinterpret_cast<int*>(base + params.tables.taps);
+    addends = reinterpret_cast<float*>(base + params.tables.addends);
+    is_last = reinterpret_cast<int*>(base + params.tables.bytes) - 1;
+    stages = (barriers + params.tables.bytes + kSwizzleBytes - 1) / kSwizzleBytes * kSwizzleBytes;
+    slots = stages + params.stages * stage_bytes;
+  }
+};
+
+// The first output pixel of a tile.
+struct Origin {
+  int n, y, x;
+
+  __device__ __forceinline__ Origin(const Params& params, int tile) {
+    const int by_rows = tile / params.tiles_x;
+    n = by_rows / params.tiles_y;
+    y = (by_rows - n * params.tiles_y) * params.patch.height;
+    x = (tile - by_rows * params.tiles_x) * params.patch.width;
+    n *= params.patch.subtiles_n;
+  }
+};
+
+// A tile, and a run of the tiles of output channels over all groups.
+struct Unit {
+  int tile, split, first_block, blocks;
+
+  __device__ __forceinline__ int end_block() const { return first_block + blocks; }
+  // Whether it is the unit's first of a group, or the last.
+  __device__ __forceinline__ bool opens(const Params& params, int block) const {
+    return block == first_block || block % params.blocks_n == 0;
+  }
+  __device__ __forceinline__ bool closes(const Params& params, int block) const {
+    return block == end_block() - 1 || (block + 1) % params.blocks_n == 0;
+  }
+};
+
+// Visits the block's units.
+template <typename Visit>
+__device__ __forceinline__ void for_each_unit(const Params& params, Visit&& visit) {
+  const int blocks = params.groups * params.blocks_n;
+  for (int i = static_cast<int>(blockIdx.x); i < params.tiles * params.splits; i += static_cast<int>(gridDim.x)) {
+    Unit unit;
+    unit.tile = i / params.splits;
+    unit.split = i - unit.tile * params.splits;
+    unit.first_block = blocks * unit.split / params.splits;
+    unit.blocks = blocks * (unit.split + 1) / params.splits - unit.first_block;
+    visit(unit);
+  }
+}
+
+}  // namespace convmin::sm90::patch
