@@ -122,7 +122,7 @@ def backward_problems() -> list[Problem]:
         Problem(n=1, c=16, h=40, w=128, k=150),
     ]
     layouts = (*STORAGES[:2], "offset")
-    problems = [s.replace(dtype=d, storage=l, weight_storage=l) for s, d, l in product(shapes, DTYPES, layouts)]
+    problems = [s.replace(dtype=d, storage=m, weight_storage=m) for s, d, m in product(shapes, DTYPES, layouts)]
     return [p for p in problems if p.k < 1000 or p.storage == "contiguous"]
 
 
