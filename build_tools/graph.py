@@ -23,6 +23,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from . import cmake
 from .config import KERNEL_HEADER, KERNEL_LIBRARY, ROOT, Config, kernel_interface, say
 from .cuda import BuildError
 
@@ -68,6 +69,7 @@ class _Graph:
         self.kernels_dir = BUILD / "kernels" / config.kernels_tag
         self.glue_dir = BUILD / config.glue_tag
         self.kernel_library = (config.prebuilt or self.kernels_dir) / KERNEL_LIBRARY
+        self.cmake_files = cmake.package_files(config)
         self.module = f"_C{sysconfig.get_config_var('EXT_SUFFIX')}"
 
         # A compiler that brings a static C++ library alone would put a second one into a process that has torch's, and
@@ -193,7 +195,8 @@ class _Graph:
         files = {ROOT / self.kernel_library: KERNEL_LIBRARY}
         files |= {ROOT / self.glue_dir / name: name for name in ("libconvmin.so", self.module)}
         headers = [*sorted((ROOT / "csrc/include/convmin").glob("*.h")), ROOT / KERNEL_HEADER]
-        return Outputs(files | {header: f"include/convmin/{header.name}" for header in headers})
+        files |= {header: f"include/convmin/{header.name}" for header in headers}
+        return Outputs(files | {ROOT / self.glue_dir / name: f"{cmake.PLACE}/{name}" for name in self.cmake_files})
 
 
 def _sources(folder: str, suffix: str, deep: bool = True) -> list[Path]:
@@ -230,6 +233,8 @@ def build(config: Config) -> Outputs:
             facts = {"cuda": config.kernels_cuda, "archs": [str(arch) for arch in config.archs]}
             facts["interface"] = kernel_interface()
             _write(ROOT / graph.kernels_dir / "build.json", json.dumps(facts) + "\n")
+        for name, text in graph.cmake_files.items():
+            _write(ROOT / graph.glue_dir / name, text)
     return graph.outputs()
 
 

@@ -21,10 +21,11 @@ from pathlib import Path
 
 import convmin
 import line_filters
-import measure
 import numpy as np
 import torch
 import torch.nn.functional as F
+from convmin.bench.memory import peak_bytes
+from convmin.bench.timing import AnyCall, take_turns
 from sklearn.datasets import load_sample_images
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -105,7 +106,7 @@ def compare(workload: Workload, doing: Callable[[str], None]) -> list[str]:
     """The table's lines for one workload."""
     x = workload.input
     layers = {"eager": workload.eager, "torch.compile": torch.compile(workload.eager), "convmin": workload.fused()}
-    calls: dict[str, measure.Call] = {}
+    calls: dict[str, AnyCall] = {}
     lines = {name: f"  {name:<15}" for name in layers}
     for name, layer in layers.items():
         doing(f"warming up {name}")
@@ -116,13 +117,13 @@ def compare(workload: Workload, doing: Callable[[str], None]) -> list[str]:
         else:
             calls[name] = partial(layer, x)
     doing("timing")
-    seconds = measure.seconds(calls, x.device)
+    times = {name: ms["median"] for name, ms in take_turns(calls, x.device, seconds=6.0).items()}
     doing("measuring memory")
     for name, call in calls.items():
-        peak = measure.peak_bytes(call, x.device)
+        peak = peak_bytes(call, x.device)
         memory = "unknown" if peak is None else f"{peak / 2**20:.1f} MiB"
-        speed = seconds["eager"] / seconds[name]
-        lines[name] += f"{seconds[name] * 1e3:>12.2f} ms{memory:>15}{speed:>11.2f}x"
+        speed = times["eager"] / times[name]
+        lines[name] += f"{times[name]:>12.2f} ms{memory:>15}{speed:>11.2f}x"
     return [f"  {'':<15}{'time':>15}{'memory':>15}{'speed':>12}", *lines.values()]
 
 

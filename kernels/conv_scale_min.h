@@ -84,6 +84,7 @@ struct Plan {
   // Tiles that this kernel notes and leaves to the portable one, in the same stream: its blocks (0: none are left) and
   // where its part of the workspace begins, in bytes.
   int fallback_blocks;
+  bool padded;  // sm80: rows of a tile's input lie apart in shared memory, in other banks
   std::int64_t fallback_workspace;
   std::int64_t workspace_bytes;  // device memory that launch() wants in Arguments::workspace
   const char* reason;            // why this kernel, and this tile
@@ -126,5 +127,68 @@ Status launch(const Problem& problem, const Plan& plan, const Arguments& argumen
 // Properties of an installed GPU, cached after the first call.
 Status query_device(int ordinal, Device* device);
 const char* error_string(Status status);
+
+// ---- Gradients, from the index that the forward saved ----
+
+enum class GradInputKernel : std::uint8_t {
+  kNone,
+  kGeneral,  // any stride, padding, dilation and groups
+  kWindow,   // 3 x 3 at stride 1, from strips of pixels in registers
+};
+enum class GradWeightKernel : std::uint8_t {
+  kNone,
+  kColumns,  // any: each block sums 32 columns of the unfolded input
+  kWindow,   // 3 x 3 at stride 1: 32 channels with their nine taps, from one tile of the input
+};
+
+// `forward` is the forward's problem; its dtype, extents, strides and scale are what counts here. grad_input is dense,
+// [n, c, h, w] or, with grad_input_channels_last, [n, h, w, c].
+struct BackwardProblem {
+  Problem forward;
+  IndexType index_type;
+  std::int64_t grad_output_strides[3];  // n, oh, ow; 0 where broadcast
+  std::int64_t indices_strides[3];
+  std::int64_t grad_weight_strides[4];
+  bool grad_input_channels_last;
+  bool wants_input, wants_weight, wants_bias;
+};
+
+struct BackwardPlan {
+  bool accepted;       // false: `reason` says why
+  const char* reason;  // why these kernels
+  GradInputKernel grad_input;
+  int lanes;             // threads that share an input pixel, each with 16 bytes of its channels
+  int channel_chunks;    // of a group: blocks that share the pixels
+  int input_shared;      // bytes of shared memory per block
+  int input_blocks;
+  GradWeightKernel grad_weight;
+  int tile_pixels;    // output pixels that are sorted by channel together
+  int column_chunks;  // of a group
+  int channel_range;  // output channels that a block keeps sums of
+  int ranges;         // of a group
+  int splits;         // of the tiles, whose sums are added in order
+  int weight_shared;
+  std::int64_t tiles;
+  // Byte offsets into the workspace.
+  std::int64_t packed_weight, sorted_keys, sorted_values, partial_sums;
+  std::int64_t workspace_bytes;
+};
+
+struct BackwardArguments {
+  const void* grad_output;
+  const void* input;   // null where neither grad_weight nor grad_bias is wanted
+  const void* weight;  // null where grad_input is not wanted
+  const void* indices;
+  void* grad_input;
+  void* grad_weight;
+  void* grad_bias;  // [k], contiguous
+  void* workspace;
+};
+
+BackwardPlan plan_backward(const BackwardProblem& problem, const Device& device);
+
+// As launch(). Deterministic: no atomics, sums in an order that depends on the problem and the device alone.
+Status launch_backward(const BackwardProblem& problem, const BackwardPlan& plan, const BackwardArguments& arguments,
+                       CUstream_st* stream);
 
 }  // namespace convmin

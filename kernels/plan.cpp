@@ -14,24 +14,30 @@ struct Family {
   const char* name;
   // Fills the plan and returns null, or returns why the family can't take the problem.
   const char* (*plan)(const Problem&, const Device&, Plan*);
+  // Whether the next family would be faster: null, or why. Asked only where no kernel is forced.
+  const char* (*drawback)(const Problem&, const Device&, const Plan&);
 };
+
+const char* none(const Problem&, const Device&, const Plan&) { return nullptr; }
 
 // Slowest first, one line per architecture folder.
 constexpr Family kFamilies[kKernelCount] = {
-    {KernelId::kSimt, "simt", simt::plan},
-    {KernelId::kSm80, "sm80", sm80::plan},
-    {KernelId::kSm90Patch, "sm90_patch", sm90::patch::plan},
-    {KernelId::kSm90, "sm90", sm90::plan},
+    {KernelId::kSimt, "simt", simt::plan, none},
+    {KernelId::kSm80, "sm80", sm80::plan, none},
+    {KernelId::kSm90Patch, "sm90_patch", sm90::patch::plan, sm90::patch::drawback},
+    {KernelId::kSm90, "sm90", sm90::plan, sm90::drawback},
 };
 
 }  // namespace
 
 Plan plan(const Problem& problem, const Device& device, const KernelId* forced) {
-  Plan result{};
+  Plan refused{};
   for (int i = kKernelCount - 1; i >= 0; --i) {
     const Family& family = kFamilies[i];
     if (forced != nullptr && *forced != family.kernel) continue;
+    Plan result = refused;
     const char* refusal = family.plan(problem, device, &result);
+    if (refusal == nullptr && forced == nullptr) refusal = family.drawback(problem, device, result);
     if (refusal == nullptr) {
       if (result.fallback_blocks > 0) {
         result.fallback_workspace = (result.workspace_bytes + 15) / 16 * 16;
@@ -42,10 +48,11 @@ Plan plan(const Problem& problem, const Device& device, const KernelId* forced) 
       result.kernel = family.kernel;
       return result;
     }
-    result.rejections[result.rejection_count++] = {family.kernel, refusal};
+    refused.rejections[refused.rejection_count++] = {family.kernel, refusal};
   }
-  result.reason = result.rejection_count > 0 ? result.rejections[result.rejection_count - 1].reason : "no such kernel";
-  return result;
+  const int count = refused.rejection_count;
+  refused.reason = count > 0 ? refused.rejections[count - 1].reason : "no such kernel";
+  return refused;
 }
 
 const char* kernel_name(KernelId kernel) {

@@ -15,6 +15,8 @@ from itertools import product
 import convmin
 import torch
 from convmin import _C
+from gradients import check_bounds as check_gradients
+from gradients import make_case
 from oracle import check_bounds, solve
 from plans import DEVICES, describe
 from runner import SCALAR_KERNELS
@@ -47,6 +49,10 @@ def candidates() -> list[Problem]:
         image = Problem(n=1, c=32 * groups, h=size[0], w=size[1], k=k * groups, r=1, s=1, groups=groups)
         image = image.replace(dtype=dtype, storage=storage)
         problems += [image, image.replace(r=3, padding=(1, 0), bias=False)]
+    # For kernels that want many channels: tiles for all of a GPU, and so few that output channels are shared out.
+    for dtype, storage, c, k, side in product(DTYPES, STORAGES[:2], (16, 72), (8, 128, 200, 300, 320), (20, 96, 256)):
+        image = Problem(n=1, c=c, h=side, w=side, k=k, r=1, s=1, dtype=dtype, storage=storage)
+        problems += [image, image.replace(r=3, s=3, padding=(1, 1), bias=False)]
     return sorted((p for p in problems if p.n != 0), key=lambda problem: problem.products)
 
 
@@ -55,7 +61,9 @@ def variant_of(problem: Problem, plan: _C.Plan, indices: bool) -> Variant:
     loops: tuple[bool, ...] = (plan["splits"] > 1,)
     if plan["kernel"] == "sm80":
         loops = (max(plan["splits"], plan["parts"]) > 1, plan["taps"] > 1)
-    elif plan["kernel"] != "simt":
+    elif plan["kernel"] == "sm90_patch":
+        loops = (plan["splits"] > 1, problem.c > plan["tile"][2])
+    elif plan["kernel"] == "sm90":
         loops = (problem.c > 64, problem.k > plan["tile"][1])
     return plan["kernel"], dtype, plan["gather"], plan["tile"], loops, indices
 
@@ -103,9 +111,25 @@ def run(kernel: str, problem: Problem, precision: str, with_indices: bool) -> No
     check_bounds(values.cpu(), None if indices is None else indices.cpu(), oracle)
 
 
+def backward_problems() -> list[Problem]:
+    """Every kernel of the backward: both of each gradient, both sorts, all index types, lanes and layouts."""
+    shapes = [
+        Problem(n=2, c=3, h=13, w=17, k=5, r=2, s=4, stride=(2, 1), padding=(1, 2), dilation=(1, 2)),
+        Problem(n=2, c=12, h=11, w=9, k=9, groups=3, padding=(1, 1)),
+        Problem(n=1, c=70, h=9, w=30, k=300, r=1, s=1),
+        Problem(n=1, c=2, h=5, w=30, k=33000, r=1, s=1),
+        Problem(n=2, c=40, h=19, w=67, k=20, padding=(1, 1)),
+        Problem(n=1, c=16, h=40, w=128, k=150),
+    ]
+    layouts = (*STORAGES[:2], "offset")
+    problems = [s.replace(dtype=d, storage=l, weight_storage=l) for s, d, l in product(shapes, DTYPES, layouts)]
+    return [p for p in problems if p.k < 1000 or p.storage == "contiguous"]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--list", action="store_true", help="print the problems and stop")
+    parser.add_argument("--only", choices=("forward", "backward"), help="half of the problems")
     parser.add_argument("--part", default="1/1", metavar="I/N", help="only the I-th of N parts, for several at once")
     arguments = parser.parse_args()
     part, parts = map(int, arguments.part.split("/"))
@@ -115,7 +139,7 @@ def main() -> int:
         print("sanitize: no GPU", file=sys.stderr)
         return 1
     device = convmin.DeviceProperties.of(torch.device("cuda")) if there else DEVICES["H200"]
-    chosen = choose(device.as_dict(), convmin.build_info()["kernels"])
+    chosen = {} if arguments.only == "backward" else choose(device.as_dict(), convmin.build_info()["kernels"])
     chosen = dict(sorted(chosen.items())[part - 1 :: parts])
     start, failures = time.perf_counter(), 0
     for done, (variant, cases) in enumerate(chosen.items()):
@@ -131,9 +155,19 @@ def main() -> int:
                 except (AssertionError, RuntimeError) as error:
                     failures += 1
                     print(f"{variant} {problem!r} {case[1]}: {error}")
-    count = sum(map(len, chosen.values()))
+    backward = [] if arguments.only == "forward" else backward_problems()[part - 1 :: parts]
+    for done, problem in enumerate(backward):
+        print(f"{time.perf_counter() - start:.0f} s: backward {done + 1} of {len(backward)}: {problem}", flush=True)
+        if arguments.list:
+            continue
+        try:
+            check_gradients(make_case(problem, "cuda", ("random", "one")[done % 2]))
+        except (AssertionError, RuntimeError) as error:
+            failures += 1
+            print(f"backward {problem!r}: {error}")
+    count = sum(map(len, chosen.values())) + len(backward)
     print(f"{count} problems, {len(chosen)} variants, {failures} broken, {time.perf_counter() - start:.1f} s")
-    return 1 if failures or not chosen else 0
+    return 1 if failures or not count else 0
 
 
 if __name__ == "__main__":

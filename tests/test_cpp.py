@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,31 +9,35 @@ from pathlib import Path
 import convmin
 import pytest
 import torch
+from cpp_program import COMPILER, SOURCES, compile_program
+from support import run_python
 
-SOURCE = Path(__file__).parent / "cpp" / "load_op.cpp"
-COMPILER = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+
+def run(command: list[str]) -> str:
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished.stdout
 
 
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Compiled and linked by the system's compiler, against libtorch and libconvmin alone."""
+@pytest.fixture(scope="module", params=["compiler", "cmake"])
+def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built against libtorch and libconvmin alone: by one command, and by find_package(convmin)."""
+    folder = tmp_path_factory.mktemp("cpp")
+    if request.param == "compiler":
+        return compile_program("load_op.cpp", folder)
     if COMPILER is None:
         pytest.skip("no C++ compiler")
-    package = Path(torch.__file__).parent
-    library, include = package / "lib", package / "include"
-    executable = tmp_path_factory.mktemp("cpp") / "load_op"
-    command = [COMPILER, "-std=c++20", "-O0", str(SOURCE), "-o", str(executable)]
-    command += [f"-I{convmin.include_dir()}", f"-I{include}", f"-I{include / 'torch/csrc/api/include'}"]
-    command += [f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"]
-    # As CMake's TORCH_LIBRARIES: all of libtorch by name, so that the loader needs no path of libconvmin's to find it.
-    # The program names no symbol of most of these; what it needs is that they register operators.
-    names = ["torch", "torch_cpu", "c10", "torch_cuda", "c10_cuda"]
-    present = [name for name in names if (library / f"lib{name}.so").exists()]
-    command += [f"-L{library}", f"-L{convmin.library_dir()}", "-Wl,--no-as-needed", "-lconvmin"]
-    command += [*(f"-l{name}" for name in present), f"-Wl,-rpath,{convmin.library_dir()}", f"-Wl,-rpath,{library}"]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    if shutil.which("cmake") is None:
+        pytest.skip("no cmake")
+    run(["cmake", "-S", str(SOURCES), "-B", str(folder), f"-DCMAKE_PREFIX_PATH={prefix_path()}"])
+    run(["cmake", "--build", str(folder)])
+    return folder / "load_op"
+
+
+def prefix_path() -> str:
+    finished = run_python("-m", "convmin", "cmake")
     assert finished.returncode == 0, finished.stderr
-    return executable
+    return finished.stdout.strip()
 
 
 def test_it_gives_the_operators_results(program: Path) -> None:
@@ -66,3 +69,79 @@ def test_no_python_is_linked(program: Path) -> None:
         assert finished.returncode == 0, finished.stderr
         assert "libtorch_cpu" in finished.stdout
         assert "libpython" not in finished.stdout and "libtorch_python" not in finished.stdout
+
+
+PACKAGE = """
+import sys, convmin, torch
+layer = {layer}.eval()
+x = torch.rand(2, 3, 16, 16)
+with torch.no_grad():
+    for parameter in layer.parameters():
+        parameter.copy_(torch.arange(parameter.numel()).remainder(7).sub(3).view_as(parameter))
+    program = torch.export.export(layer, (x,), dynamic_shapes=({{0: torch.export.Dim("batch", min=1, max=64)}},))
+    package = torch._inductor.aoti_compile_and_package(program, package_path=sys.argv[1])
+    run = torch._inductor.aoti_load_package(package)
+    for n in (2, 5):
+        x = torch.rand(n, 3, 16, 16)
+        torch.testing.assert_close(run(x), layer(x))
+"""
+
+
+def test_ahead_of_time_inductor(tmp_path: Path) -> None:
+    """A package for serving, the batch left open, run from Python and by a program without Python: the operator is
+    called by its schema. On the CPU, as the generated code's call is the same on CUDA, where building it takes a CUDA
+    Toolkit. In a process of its own, since a package whose compiler and C++ library don't match those of torch crashes:
+    no fault of ours where nn.Conv2d's does so too."""
+    path = tmp_path / "layer.pt2"
+
+    def package(layer: str) -> subprocess.CompletedProcess[str]:
+        return run_python("-c", PACKAGE.format(layer=layer), str(path))
+
+    ours = package("convmin.ConvScaleMin2d(3, 8, 3, 2.0, padding=1)")
+    if ours.returncode < 0 and package("torch.nn.Conv2d(3, 8, 3, padding=1)").returncode < 0:
+        pytest.skip("packages crash here, nn.Conv2d's too")
+    assert ours.returncode == 0, ours.stderr
+
+    server = compile_program("run_package.cpp", tmp_path)
+    finished = subprocess.run([str(server), str(path), "3"], capture_output=True, text=True, timeout=120)
+    assert finished.returncode == 0, finished.stderr
+    x = torch.arange(3 * 3 * 16 * 16).remainder(11).sub(5).float().view(3, 3, 16, 16)
+    weight = torch.arange(8 * 27).remainder(7).sub(3).float().view(8, 3, 3, 3)
+    bias = torch.arange(8).remainder(7).sub(3).float()
+    expected = convmin.reference.conv2d_scale_min(x, weight, bias, 2.0, padding=1)  # whole numbers, so exact
+    assert [float(number) for number in finished.stdout.split()] == expected.flatten().tolist()
+    linked = subprocess.run(["ldd", str(server)], capture_output=True, text=True, timeout=60).stdout
+    assert "libtorch_cpu" in linked and "libpython" not in linked
+
+
+CONSUMER = """
+cmake_minimum_required(VERSION 3.18)
+project(consumer CXX)
+find_package(convmin {version})
+message(STATUS "found ${{convmin_FOUND}}: ${{convmin_NOT_FOUND_MESSAGE}}")
+"""
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="no cmake")
+@pytest.mark.parametrize(
+    ("version", "torch_version", "words"),
+    [
+        ("", None, "found 1"),
+        ("0.2", None, "found 0"),
+        ("", "1.0.0", "was built for torch"),
+        ("", "", "no torch in"),
+    ],
+    ids=["right", "version", "torch", "no torch"],
+)
+def test_find_package(version: str, torch_version: str | None, words: str, tmp_path: Path) -> None:
+    """A version too new, or another torch, is refused with the reason, and so is a folder that holds none."""
+    (tmp_path / "CMakeLists.txt").write_text(CONSUMER.format(version=version))
+    command = ["cmake", "-S", str(tmp_path), "-B", str(tmp_path / "b"), f"-DCMAKE_PREFIX_PATH={convmin.library_dir()}"]
+    if torch_version is not None:
+        root = tmp_path / "torch"
+        (root / "include/ATen").mkdir(parents=True)
+        command.append(f"-Dconvmin_TORCH_ROOT={root}")
+    if torch_version:
+        (root / "include/ATen/ATen.h").touch()
+        (root / "version.py").write_text(f"__version__ = '{torch_version}'\n")
+    assert words in run(command)

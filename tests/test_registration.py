@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import convmin
@@ -56,14 +54,11 @@ def test_opcheck(name: str, problem: Problem, grad: bool, device: str) -> None:
 
 @pytest.mark.parametrize("mask", [(True, True, True), (True, False, False), (False, True, True)], ids=str)
 def test_opcheck_backward(mask: tuple[bool, bool, bool], device: str) -> None:
-    """The third operator. Undefined results of a partial mask are beyond what opcheck compares."""
+    """The third operator, in full."""
     x, weight, bias, *rest = arguments(PROBLEMS[2], device)
     values, indices = ops.conv2d_scale_min_with_indices(x, weight, bias, *rest)
-    tests = ["test_schema", "test_autograd_registration", "test_faketensor"] if all(mask) else ["test_schema"]
     torch.library.opcheck(
-        ops.conv2d_scale_min_backward.default,
-        (torch.ones_like(values), x, weight, indices, *rest, mask),
-        test_utils=tests,
+        ops.conv2d_scale_min_backward.default, (torch.ones_like(values), x, weight, indices, *rest, mask)
     )
 
 
@@ -145,31 +140,6 @@ def test_export(device: str) -> None:
     assert "convmin.conv2d_scale_min" in str(program.graph)
     x = torch.rand(5, 3, 21, 16, device=device)
     torch.testing.assert_close(program.module()(x), layer(x))
-
-
-PACKAGE = """
-import sys, convmin, torch
-layer = {layer}.eval()
-x = torch.rand(2, 3, 16, 16)
-with torch.no_grad():
-    program = torch.export.export(layer, (x,))
-    package = torch._inductor.aoti_compile_and_package(program, package_path=sys.argv[1])
-    torch.testing.assert_close(torch._inductor.aoti_load_package(package)(x), layer(x))
-"""
-
-
-def test_ahead_of_time_inductor(tmp_path: Path) -> None:
-    """A package for serving without Python: the operator is called by its schema. On the CPU, as the generated code's
-    call is the same on CUDA, where building it takes a CUDA Toolkit. In a process of its own, since a package whose
-    compiler and C++ library don't match those of torch crashes: no fault of ours where nn.Conv2d's does so too."""
-
-    def package(layer: str) -> subprocess.CompletedProcess[str]:
-        return run_python("-c", PACKAGE.format(layer=layer), str(tmp_path / "layer.pt2"))
-
-    ours = package("convmin.ConvScaleMin2d(3, 8, 3, 2.0, padding=1)")
-    if ours.returncode < 0 and package("torch.nn.Conv2d(3, 8, 3, padding=1)").returncode < 0:
-        pytest.skip("packages crash here, nn.Conv2d's too")
-    assert ours.returncode == 0, ours.stderr
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)

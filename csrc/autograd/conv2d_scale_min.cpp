@@ -6,6 +6,7 @@
 
 #include "checks.h"
 #include "convmin/ops.h"
+#include "transforms.h"
 
 namespace convmin {
 namespace {
@@ -23,15 +24,13 @@ class ConvScaleMin : public torch::autograd::Function<ConvScaleMin> {
     at::AutoDispatchBelowADInplaceOrView guard;
     auto [values, indices] =
         ops::conv2d_scale_min_with_indices(input, weight, bias, scale, stride, padding, dilation, groups);
+    // The indices are integers, so not differentiable; marking them so would keep compiled autograd out.
     context->save_for_backward({input, weight, indices});
-    context->mark_non_differentiable({indices});
     context->set_materialize_grads(false);
-    context->saved_data["has_bias"] = bias.has_value();
+    // One list: each entry of saved_data costs about as much as all of its integers.
+    context->saved_data["convolution"] = std::vector<SymInt>{stride[0],   stride[1],   padding[0], padding[1],
+                                                             dilation[0], dilation[1], groups,     bias.has_value()};
     context->saved_data["scale"] = scale;
-    context->saved_data["stride"] = stride;
-    context->saved_data["padding"] = padding;
-    context->saved_data["dilation"] = dilation;
-    context->saved_data["groups"] = groups;
     return {values, indices};
   }
 
@@ -41,12 +40,14 @@ class ConvScaleMin : public torch::autograd::Function<ConvScaleMin> {
     if (!grads[0].defined()) return result;
     const variable_list saved = context->get_saved_variables();
     auto& data = context->saved_data;
-    const bool has_bias = data["has_bias"].toBool();
+    const std::vector<SymInt> convolution = data["convolution"].toSymIntVector();
+    const SymIntArrayRef pairs = convolution;
+    const bool has_bias = convolution[7] != 0;
     const std::array<bool, 3> mask = {context->needs_input_grad(0), context->needs_input_grad(1),
                                       has_bias && context->needs_input_grad(2)};
-    std::tie(result[0], result[1], result[2]) = ops::conv2d_scale_min_backward(
-        grads[0], saved[0], saved[1], saved[2], data["scale"].toDouble(), data["stride"].toSymIntVector(),
-        data["padding"].toSymIntVector(), data["dilation"].toSymIntVector(), data["groups"].toSymInt(), mask);
+    std::tie(result[0], result[1], result[2]) =
+        ops::conv2d_scale_min_backward(grads[0], saved[0], saved[1], saved[2], data["scale"].toDouble(),
+                                       pairs.slice(0, 2), pairs.slice(2, 2), pairs.slice(4, 2), convolution[6], mask);
     return result;
   }
 };
@@ -60,6 +61,10 @@ at::Tensor values_autograd(const at::Tensor& input, const at::Tensor& weight, co
                            double scale, SymIntArrayRef stride, SymIntArrayRef padding, SymIntArrayRef dilation,
                            SymInt groups) {
   check_tensors(input, weight, bias);
+  if (transforms::active(input, weight, bias)) {
+    return std::get<0>(
+        transforms::differentiable(input, weight, bias, scale, stride, padding, dilation, std::move(groups)));
+  }
   if (needs_grad(input, weight, bias)) {
     return ConvScaleMin::apply(input, weight, bias, scale, stride, padding, dilation, groups)[0];
   }
@@ -72,6 +77,9 @@ std::tuple<at::Tensor, at::Tensor> with_indices_autograd(const at::Tensor& input
                                                          SymIntArrayRef stride, SymIntArrayRef padding,
                                                          SymIntArrayRef dilation, SymInt groups) {
   check_tensors(input, weight, bias);
+  if (transforms::active(input, weight, bias)) {
+    return transforms::differentiable(input, weight, bias, scale, stride, padding, dilation, std::move(groups));
+  }
   if (needs_grad(input, weight, bias)) {
     const auto results = ConvScaleMin::apply(input, weight, bias, scale, stride, padding, dilation, groups);
     return {results[0], results[1]};

@@ -7,6 +7,9 @@ namespace convmin::sm90 {
 // Fills `plan` and returns null, or returns why the Hopper kernel can't take the problem.
 const char* plan(const Problem& problem, const Device& device, Plan* plan);
 
+// Why another kernel would be faster than an accepted plan; null: none would.
+const char* drawback(const Problem& problem, const Device& device, const Plan& plan);
+
 // What a problem comes to in the kernel's units, for a tile of that many output channels.
 struct Shape {
   std::int64_t strips;                    // of kTileM columns

@@ -7,9 +7,13 @@ torch.Size([1, 1, 30, 30])
 """
 
 from convmin import _library as _library  # first: registers the operators
+from convmin import _registrations as _registrations
 from convmin import reference
+from convmin._decompositions import decompositions
 from convmin._library import __version__, include_dir, library_dir
 from convmin.functional import conv2d_scale_min, conv2d_scale_min_with_indices
+from convmin.fusion import FusionReport, FusionSite, fuse
+from convmin.inductor import disable_inductor_fusion, enable_inductor_fusion
 from convmin.introspection import DeviceProperties, Explanation, build_info, explain, force_kernel
 from convmin.modules import ConvScaleMin2d
 
@@ -17,12 +21,18 @@ __all__ = [
     "ConvScaleMin2d",
     "DeviceProperties",
     "Explanation",
+    "FusionReport",
+    "FusionSite",
     "__version__",
     "build_info",
     "conv2d_scale_min",
     "conv2d_scale_min_with_indices",
+    "decompositions",
+    "disable_inductor_fusion",
+    "enable_inductor_fusion",
     "explain",
     "force_kernel",
+    "fuse",
     "include_dir",
     "library_dir",
     "reference",

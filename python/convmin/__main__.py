@@ -1,6 +1,8 @@
-"""``python -m convmin info``: what was built, what is there, and what would run."""
+"""The command line: ``python -m convmin info``, ``bench``, ``cmake``."""
 
 import argparse
+import sys
+from pathlib import Path
 
 import torch
 
@@ -25,14 +27,28 @@ def info() -> None:
         print(convmin.explain(x, weight, device=properties))
 
 
-def main() -> None:
-    """Parses the command line."""
+def cmake() -> None:
+    """Prints what CMAKE_PREFIX_PATH needs for ``find_package(convmin)`` and ``find_package(Torch)``."""
+    print(convmin.library_dir(), Path(torch.__file__).parent, sep=";")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m convmin", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("info", help="what was built, what is there, and what would run")
-    parser.parse_args()
-    info()
+    commands.add_parser("bench", help="times and memory beside eager PyTorch, torch.compile and cuDNN", add_help=False)
+    commands.add_parser("cmake", help="what CMAKE_PREFIX_PATH needs for find_package(convmin)")
+    chosen, rest = parser.parse_known_args(argv)
+    if chosen.command == "bench":
+        from convmin.bench import cli
+
+        return cli.main(rest)
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    {"info": info, "cmake": cmake}[chosen.command]()
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 IntOrPair = int | Sequence[int]
 
@@ -106,6 +107,9 @@ def conv2d_scale_min(
         >>> torch.allclose(y, (torch.nn.functional.conv2d(x, w) * 2.0).amin(1, keepdim=True), atol=1e-5)
         True
     """
+    if has_torch_function_variadic(input, weight, bias):  # a torch.fx proxy, a tensor subclass
+        arguments = (input, weight, bias, scale, stride, padding, dilation, groups)
+        return handle_torch_function(conv2d_scale_min, (input, weight, bias), *arguments)
     arguments = resolve("conv2d_scale_min", input, weight, bias, scale, stride, padding, dilation, groups)
     return torch.ops.convmin.conv2d_scale_min.default(*arguments)
 
@@ -136,5 +140,8 @@ def conv2d_scale_min_with_indices(
         >>> conv2d_scale_min_with_indices(x, w)[1].flatten().tolist()
         [1, 1, 1, 1]
     """
+    if has_torch_function_variadic(input, weight, bias):  # a torch.fx proxy, a tensor subclass
+        arguments = (input, weight, bias, scale, stride, padding, dilation, groups)
+        return handle_torch_function(conv2d_scale_min_with_indices, (input, weight, bias), *arguments)
     arguments = resolve("conv2d_scale_min_with_indices", input, weight, bias, scale, stride, padding, dilation, groups)
     return torch.ops.convmin.conv2d_scale_min_with_indices.default(*arguments)

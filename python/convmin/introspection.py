@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,8 +13,13 @@ from torch import Tensor
 from convmin import _C
 from convmin.functional import IntOrPair, resolve
 
+if TYPE_CHECKING:
+    from convmin._C import BuildInfo, Device
+else:
+    BuildInfo = Device = dict
 
-def build_info() -> _C.BuildInfo:
+
+def build_info() -> BuildInfo:
     """Versions, CUDA architectures and kernels of this build.
 
     Example:
@@ -77,7 +82,7 @@ class DeviceProperties:
             properties.regs_per_multiprocessor,
         )
 
-    def as_dict(self) -> _C.Device:
+    def as_dict(self) -> Device:
         return {
             "major": self.major,
             "minor": self.minor,

@@ -211,4 +211,8 @@ const char* plan(const Problem& original, const Device& device, Plan* plan) {
   return nullptr;
 }
 
+const char* drawback(const Problem& /*problem*/, const Device& device, const Plan& plan) {
+  return plan.blocks * 4 < device.sm_count ? "tiles for less than a quarter of the GPU" : nullptr;
+}
+
 }  // namespace convmin::sm90::patch

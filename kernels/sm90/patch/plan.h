@@ -7,6 +7,9 @@ namespace convmin::sm90::patch {
 // Fills `plan` and returns null, or returns why the kernel can't take the problem.
 const char* plan(const Problem& problem, const Device& device, Plan* plan);
 
+// Why another kernel would be faster than an accepted plan; null: none would.
+const char* drawback(const Problem& problem, const Device& device, const Plan& plan);
+
 // Output pixels of a block, as subtiles of images x rows x columns, and the input under them. In shared memory an
 // input row is `planes` runs of `plane` columns: a run holds the columns of one remainder by the stride, so that
 // neighbouring output pixels find their inputs next to each other.

@@ -1,44 +1,15 @@
-"""Time and peak memory of a call, on the CPU and on CUDA."""
+"""Peak memory of a call."""
 
 from __future__ import annotations
 
 import ctypes
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-Call = Callable[[], object]
 
-
-def seconds(calls: dict[str, Call], device: torch.device, budget: float = 6.0) -> dict[str, float]:
-    """Median time of each call, already warm. They take turns, so that what else the machine does slows all alike."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    start = time.perf_counter()
-    rounds = 0
-    while rounds < 3 or (rounds < 50 and time.perf_counter() - start < budget):
-        for name, call in calls.items():
-            times[name].append(_once(call, device))
-        rounds += 1
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def _once(call: Call, device: torch.device) -> float:
-    if device.type == "cuda":
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        call()
-        end.record()
-        end.synchronize()
-        return begin.elapsed_time(end) / 1e3
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def peak_bytes(call: Call, device: torch.device) -> int | None:
+def peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
     """Memory that the call needs at its height, its result included, beyond what was in use before it.
 
     CUDA: of PyTorch's allocator. CPU: resident memory of the process, whoever asked for it, by Linux's own high-water

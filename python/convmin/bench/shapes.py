@@ -1,4 +1,4 @@
-"""Shapes to measure, by family: the headline, layers of well-known networks, and the extremes."""
+"""Shapes to measure, by family (layers of one network, one extreme) and by set (what one run is for)."""
 
 from __future__ import annotations
 
@@ -114,6 +114,12 @@ def _families() -> dict[str, list[Shape]]:
             Shape("33-in", "channels", 8, 33, 128, 128, 128, 3, 3, padding=1),
             Shape("1024-in", "channels", 8, 1024, 32, 32, 128, 3, 3, padding=1),
         ],
+        # The headline's layer from one image to 64, and on one image of 32 pixels a side to 2048.
+        "batch": [Shape(f"batch-{n}", "batch", n, 64, 256, 256, 128, 3, 3) for n in (1, 2, 4, 8, 16, 32, 64)],
+        "pixels": [
+            Shape(f"pixels-{size}", "pixels", 1, 64, size, size, 128, 3, 3)
+            for size in (32, 64, 128, 256, 512, 1024, 2048)
+        ],
     }
     for family, layers in _LAYERS.items():
         families[family] = [
@@ -126,18 +132,47 @@ def _families() -> dict[str, list[Shape]]:
 
 FAMILIES = _families()
 
+# What a run is for. "training" runs forward and backward, the others forward.
+SETS: dict[str, list[str]] = {
+    "small": ["kernelbench_old", "tiny", "headline_small"],
+    "sweep": [*_LAYERS, "images", "thin", "channels", "kernelbench_old"],
+    "size": ["batch", "pixels"],
+    "training": [
+        "headline",
+        "kernelbench-old",
+        "headline-64px",
+        "resnet-stage1-n64",
+        "resnet-stage2-n8",
+        "resnet-stage2-down-n8",
+        "vgg-block1-n8",
+        "vgg-block2-n8",
+        "unet-down1-n8",
+        "unet-bottom-n8",
+        "efficientnet-expand-n8",
+        "efficientnet-depthwise3-n8",
+    ],
+}
+
 
 def select(names: list[str]) -> list[Shape]:
-    """The shapes of the named families, or single shapes by name; "all" for everything.
+    """The shapes of the named sets and families, or single shapes by name; "all" for everything.
 
     Raises:
-        ValueError: no family or shape has that name; the message lists the families.
+        ValueError: no set, family or shape has that name; the message lists sets and families.
+
+    Example:
+        >>> [shape.name for shape in select(["headline"])]
+        ['headline']
     """
     by_name = {shape.name: [shape] for shapes in FAMILIES.values() for shape in shapes}
     known = {**by_name, **FAMILIES, "all": [shape for shapes in FAMILIES.values() for shape in shapes]}
+    names = [part for name in names for part in SETS.get(name, [name])]
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise ValueError(f"no such shape or family: {', '.join(unknown)}; families: all, {', '.join(FAMILIES)}")
+        raise ValueError(
+            f"no such shape or family: {', '.join(unknown)}; sets: {', '.join(SETS)}; "
+            f"families: all, {', '.join(FAMILIES)}"
+        )
     return list(dict.fromkeys(shape for name in names for shape in known[name]))
 
 

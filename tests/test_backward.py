@@ -1,0 +1,209 @@
+"""The sparse backward: against float64 with the winning channels given, for every kernel, layout and spread."""
+
+from __future__ import annotations
+
+import random
+
+import convmin
+import pytest
+import torch
+from gradients import SPREADS, Case, check_bounds, dense, exact, make_case
+from support import DTYPES, FILLS, STORAGES, Problem, random_problem
+
+WIDE = Problem(n=2, c=64, h=19, w=131, k=128)  # 3 x 3 at stride 1, wide enough for the window kernels
+PROBLEMS = [
+    Problem(),
+    Problem(n=None, padding=(1, 2), scale=-0.7),
+    Problem(n=0),
+    Problem(n=0, c=64, w=70, k=32),
+    Problem(c=9, k=12, groups=3, stride=(2, 1), dilation=(1, 2)),
+    Problem(c=96, h=15, w=15, k=96, groups=96, padding=(1, 1), stride=(2, 2)),
+    Problem(c=48, k=24, groups=24, r=5, s=5, padding=(2, 2)),
+    Problem(k=300, r=1, s=1, c=70, h=30, w=31),
+    Problem(k=33000, r=1, s=1, c=3),
+    Problem(n=3, c=3, h=40, w=41, k=64, r=7, s=7, stride=(2, 2), padding=(3, 3)),
+    Problem(c=1, h=30, w=60, k=5, r=9, s=9, padding=(4, 4)),
+    Problem(h=40, w=50, dilation=(6, 9), padding=(12, 3), stride=(3, 2)),
+    Problem(n=1, c=2, h=1, w=70, k=7, r=1, s=3, padding=(2, 4)),
+    Problem(n=40, c=20, h=7, w=7, k=40, padding=(1, 1)),
+    WIDE,
+    WIDE.replace(padding=(1, 1)),
+    WIDE.replace(padding=(2, 2), c=33, k=129, w=128),
+    WIDE.replace(c=16, k=200, w=64, n=1),
+    WIDE.replace(c=72, k=500, w=134, padding=(1, 1)),
+    WIDE.replace(c=70, k=35, groups=5, h=40),
+    WIDE.replace(n=None, c=128, k=17, h=33, w=256),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("storage", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("problem", PROBLEMS, ids=str)
+def test_against_float64(problem: Problem, storage: str, dtype: torch.dtype, device: str) -> None:
+    problem = problem.replace(dtype=dtype, storage=storage, weight_storage=storage)
+    check_bounds(make_case(problem, device))
+
+
+@pytest.mark.parametrize("spread", SPREADS)
+@pytest.mark.parametrize("problem", [Problem(c=9, k=12, groups=3), WIDE, Problem(k=300, r=1, s=1)], ids=str)
+def test_spreads_of_the_winners(problem: Problem, spread: str, device: str) -> None:
+    """Runs of a channel of every length, from one pixel to all."""
+    check_bounds(make_case(problem, device, spread))
+
+
+@pytest.mark.parametrize("layout", ["expanded", "transposed"])
+@pytest.mark.parametrize("problem", [Problem(), WIDE], ids=str)
+def test_layouts_of_the_gradient(problem: Problem, layout: str, device: str) -> None:
+    """sum() sends a gradient of stride 0."""
+    check_bounds(make_case(problem, device, layout=layout))
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("problem", [Problem(), WIDE], ids=str)
+def test_storages(problem: Problem, storage: str, device: str) -> None:
+    check_bounds(make_case(problem.replace(storage=storage, weight_storage=storage), device))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("fill", FILLS)
+def test_hostile_numbers(fill: str, dtype: torch.dtype, device: str) -> None:
+    for problem in (Problem(padding=(1, 1)), WIDE.replace(n=1, padding=(1, 1))):
+        check_bounds(make_case(problem.replace(dtype=dtype, fill=fill), device, "forward"))
+
+
+@pytest.mark.parametrize("scale", [0.0, -2.0, float("inf"), float("nan")])
+def test_scales(scale: float, device: str) -> None:
+    check_bounds(make_case(Problem(scale=scale), device))
+
+
+@pytest.mark.parametrize("problem", [Problem(padding=(1, 1)), WIDE.replace(padding=(1, 1))], ids=str)
+def test_infinite_gradients(problem: Problem, device: str) -> None:
+    """An overflowed loss: what an infinite gradient reaches is infinite or NaN, and nothing else is."""
+    case = make_case(problem, device)
+    case.grad.view(-1)[:: case.grad.numel() // 3] = float("inf")
+    check_bounds(case)
+
+
+def test_the_reference_is_autograds(device: str) -> None:
+    """The float64 reference of these tests against PyTorch's own dense backward."""
+    for problem in (Problem(), Problem(c=9, k=12, groups=3, stride=(2, 1), dilation=(1, 2), padding=(1, 3))):
+        case = make_case(problem.replace(dtype=torch.float64), device)
+        for mine, theirs in zip(case.exact(), case.dense(), strict=True):
+            torch.testing.assert_close(mine, theirs.cpu(), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("dtype", DTYPES[:1] + DTYPES[2:], ids=str)
+@pytest.mark.parametrize("spread", ["random", "one"])
+def test_errors_are_below_eagers(spread: str, dtype: torch.dtype, device: str) -> None:
+    """Mean and largest error of every gradient. Slack: both round the result alike, and a sum of few terms errs by
+    chance; 16-bit results are all but the rounding of the result."""
+    for problem in (WIDE.replace(n=4), Problem(n=8, c=32, h=30, w=30, k=64, r=1, s=1)):
+        case = make_case(problem.replace(dtype=dtype), device, spread)
+        for mine, theirs, true in zip(case.run(), case.dense(), case.exact(), strict=True):
+            assert mine is not None
+            errors = [(t.double().cpu() - true).abs() for t in (mine, theirs)]
+            assert float(errors[0].mean()) <= 1.02 * float(errors[1].mean()) + 1e-12
+            assert float(errors[0].max()) <= 1.3 * float(errors[1].max()) + 1e-12
+
+
+@pytest.mark.parametrize("mask", [(a, b, c) for a in (True, False) for b in (True, False) for c in (True, False)])
+@pytest.mark.parametrize("problem", [Problem(), WIDE], ids=str)
+def test_output_mask(problem: Problem, mask: tuple[bool, bool, bool], device: str) -> None:
+    """What isn't asked for is not there; the rest is the same to the bit."""
+    case = make_case(problem, device)
+    for wanted, part, whole in zip(mask, case.run(mask), case.run(), strict=True):
+        assert (part is not None) == wanted
+        assert part is None or torch.allclose(part, whole, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("storage", ["contiguous", "channels_last"])
+def test_layouts_are_eagers(storage: str, device: str) -> None:
+    case = make_case(WIDE.replace(storage=storage, weight_storage=storage), device)
+    for mine, theirs in zip(case.run(), case.dense(), strict=True):
+        assert mine is not None and mine.stride() == theirs.stride()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("spread", ["random", "one", "two"])
+def test_repeats_to_the_bit(spread: str, dtype: torch.dtype, device: str) -> None:
+    for problem in (WIDE, Problem(c=12, k=8, groups=4), Problem(k=300, r=1, s=1)):
+        case = make_case(problem.replace(dtype=dtype), device, spread)
+        first = case.run()
+        for _ in range(4):
+            torch.rand(1 << 20, device=device)  # other contents in the memory that the next call gets
+            assert all(torch.equal(a, b) for a, b in zip(first, case.run(), strict=True))
+
+
+def test_deterministic_algorithms_are_accepted(device: str) -> None:
+    layer = convmin.ConvScaleMin2d(3, 8, 3, device=device)
+    torch.use_deterministic_algorithms(True)
+    try:
+        layer(torch.rand(2, 3, 9, 9, device=device)).sum().backward()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert layer.weight.grad is not None
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_problems(seed: int, device: str) -> None:
+    rng = random.Random(seed)
+    for _ in range(3):
+        problem = random_problem(rng, 300_000)
+        layout = rng.choice(("contiguous", "expanded", "transposed"))
+        check_bounds(make_case(problem, device, rng.choice(SPREADS[1:]), layout))
+
+
+@pytest.mark.cuda
+def test_an_index_beyond_the_channels_selects_nothing() -> None:
+    """There is no error to raise without waiting for the device, and nothing out of bounds is read."""
+    for problem in (Problem(), WIDE, Problem(c=9, k=12, groups=3)):
+        case = make_case(problem, "cuda")
+        case.index.view(-1)[::3] = 255
+        check_bounds(case)
+
+
+def test_an_index_beyond_the_channels_is_an_error_on_the_cpu() -> None:
+    case = make_case(Problem(), "cpu")
+    case.index.view(-1)[7] = 16
+    with pytest.raises(IndexError, match=r"conv2d_scale_min_backward: expected indices below 16, .* got 16"):
+        case.run()
+
+
+def test_bad_arguments(device: str) -> None:
+    case = make_case(Problem(), device)
+
+    def error(words: str, **changes: torch.Tensor) -> None:
+        broken = Case(**{**vars(case), **changes})
+        with pytest.raises(RuntimeError, match=f"conv2d_scale_min_backward: expected {words}"):
+            broken.run()
+
+    error(r"grad_output of shape \[2, 1, 7, 9\] .* got \[2, 1, 7, 8\]", grad=case.grad[..., 1:])
+    error(r"indices of shape \[2, 1, 7, 9\] .* got \[2, 1, 6, 9\]", index=case.index[:, :, 1:])
+    error("grad_output of the input's dtype Float, got Double", grad=case.grad.double())
+    error("indices of dtype Byte, Short or Int, got Long", index=case.index.long())
+
+
+@pytest.mark.cuda
+@pytest.mark.large
+def test_more_elements_than_32_bits_count() -> None:
+    """The last image's gradients are those of the image alone."""
+    if torch.cuda.mem_get_info()[0] < 20e9:
+        pytest.skip("needs 20 GB of GPU memory")
+    problem = Problem(n=33, c=64, h=1024, w=1024, k=24, dtype=torch.float16)
+    for r in (1, 3):
+        weight = torch.randn(24, 64, r, r, device="cuda").half()
+        x = torch.empty(33, 64, 1024, 1024, device="cuda", dtype=torch.float16).random_(-3, 4)
+        size = (33, 1, 1025 - r, 1025 - r)
+        grad = torch.zeros(size, device="cuda", dtype=torch.float16)
+        grad[32] = 1
+        index = torch.randint(24, size, device="cuda", dtype=torch.uint8)
+        whole = Case(grad, x, weight, index, problem).run()
+        part = Case(grad[32:], x[32:], weight, index[32:], problem).run()
+        assert torch.equal(whole[0][32:], part[0]) and not whole[0][:32].any()
+        torch.testing.assert_close(whole[1:], part[1:], rtol=2e-3, atol=1e-2)
+
+
+def test_dense_and_exact_agree_on_what_an_index_means(device: str) -> None:
+    case = make_case(Problem(k=300, dtype=torch.float64), device, "forward")
+    for a, b in zip(exact(**vars(case)), dense(**vars(case)), strict=True):
+        torch.testing.assert_close(a, b.cpu(), rtol=1e-11, atol=1e-11)
