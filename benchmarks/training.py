@@ -70,7 +70,10 @@ def steps(names: list[str], shape: Shape, arguments: tuple[Tensor, Tensor, Tenso
 
 def agree(mine: tuple[Tensor, ...], theirs: tuple[Tensor, ...]) -> bool:
     """Roughly: a near-tie may have another winner, and so another gradient. The tests hold the bound."""
-    return all(float((a.double() - b.double()).norm()) <= 0.1 * float(b.double().norm()) for a, b in zip(mine, theirs))
+    return all(
+        float((a.double() - b.double()).norm()) <= 0.1 * float(b.double().norm())
+        for a, b in zip(mine, theirs, strict=True)
+    )
 
 
 def once(call: Call, flush: Tensor | None) -> float:

@@ -133,6 +133,7 @@ const char* error_string(Status status);
 enum class GradInputKernel : std::uint8_t {
   kNone,
   kGeneral,  // any stride, padding, dilation and groups
+  kGroups,   // many groups of few channels: a thread has a pixel, and adds to the winning group's channels alone
   kWindow,   // 3 x 3 at stride 1, from strips of pixels in registers
 };
 enum class GradWeightKernel : std::uint8_t {
@@ -157,9 +158,10 @@ struct BackwardPlan {
   bool accepted;       // false: `reason` says why
   const char* reason;  // why these kernels
   GradInputKernel grad_input;
-  int lanes;             // threads that share an input pixel, each with 16 bytes of its channels
-  int channel_chunks;    // of a group: blocks that share the pixels
-  int input_shared;      // bytes of shared memory per block
+  int lanes;           // threads that share an input pixel, each with 16 bytes of its channels
+  int channel_chunks;  // of a group: blocks that share the pixels; kGroups: of all groups
+  int chunk_groups;    // kGroups: of a chunk
+  int input_shared;    // bytes of shared memory per block
   int input_blocks;
   GradWeightKernel grad_weight;
   int tile_pixels;    // output pixels that are sorted by channel together

@@ -42,6 +42,10 @@ def candidates() -> list[Problem]:
     for dtype, storage, c, k in product(DTYPES, STORAGES[:2], (24, 72, 128), (48, 128, 200)):
         row = Problem(n=1, c=c, h=3, w=131, k=k, r=1, s=1, dtype=dtype, storage=storage)
         problems += [row, row.replace(h=4, r=3, s=3, padding=(1, 1), bias=False)]
+    # For kernels that want many channels: tiles for all of a GPU, and so few that output channels are shared out.
+    for dtype, storage, c, k, side in product(DTYPES, STORAGES[:2], (16, 72), (8, 128, 200, 300, 320), (20, 96, 256)):
+        image = Problem(n=1, c=c, h=side, w=side, k=k, r=1, s=1, dtype=dtype, storage=storage)
+        problems += [image, image.replace(r=3, s=3, padding=(1, 1), bias=False)]
     # For tiles of whole chunks of channels, from few pixels to so many that the largest tiles are worth it.
     for dtype, storage, groups, k, size in product(
         DTYPES, STORAGES[:2], (1, 2), (24, 64, 130), ((8, 16), (40, 90), (64, 131), (128, 260), (256, 300))
@@ -49,10 +53,6 @@ def candidates() -> list[Problem]:
         image = Problem(n=1, c=32 * groups, h=size[0], w=size[1], k=k * groups, r=1, s=1, groups=groups)
         image = image.replace(dtype=dtype, storage=storage)
         problems += [image, image.replace(r=3, padding=(1, 0), bias=False)]
-    # For kernels that want many channels: tiles for all of a GPU, and so few that output channels are shared out.
-    for dtype, storage, c, k, side in product(DTYPES, STORAGES[:2], (16, 72), (8, 128, 200, 300, 320), (20, 96, 256)):
-        image = Problem(n=1, c=c, h=side, w=side, k=k, r=1, s=1, dtype=dtype, storage=storage)
-        problems += [image, image.replace(r=3, s=3, padding=(1, 1), bias=False)]
     return sorted((p for p in problems if p.n != 0), key=lambda problem: problem.products)
 
 
@@ -122,7 +122,7 @@ def backward_problems() -> list[Problem]:
         Problem(n=1, c=16, h=40, w=128, k=150),
     ]
     layouts = (*STORAGES[:2], "offset")
-    problems = [s.replace(dtype=d, storage=l, weight_storage=l) for s, d, l in product(shapes, DTYPES, layouts)]
+    problems = [s.replace(dtype=d, storage=m, weight_storage=m) for s, d, m in product(shapes, DTYPES, layouts)]
     return [p for p in problems if p.k < 1000 or p.storage == "contiguous"]
 
 

@@ -37,7 +37,7 @@ def check(problem: Problem, plan: _C.Plan, device: convmin.DeviceProperties, pre
     assert all(extent >= 1 for extent in plan["tile"])
     pixels = (1 if problem.n is None else problem.n) * math.prod(problem.output_size)
     assert plan["splits"] >= 1 and plan["blocks"] % (plan["splits"] * max(plan["parts"], 1)) == 0
-    if not plan["kernel"].startswith("sm90"):  # whose blocks take one tile after another
+    if plan["kernel"] in ("simt", "sm80"):  # the others' blocks take one tile after another
         tiles = plan["blocks"] // (plan["splits"] * max(plan["parts"], 1))
         assert tiles * plan["tile"][0] >= pixels, "some pixel is in no tile"
     assert pixels == 0 or plan["blocks"] >= 1
