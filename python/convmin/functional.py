@@ -156,5 +156,7 @@ def conv2d_scale_min_with_indices(
         pairs = _pair(stride), _pair(padding), _pair(dilation)
         return _ops.conv2d_scale_min_with_indices.default(input, weight, bias, scale, *pairs, groups)
     except (TypeError, RuntimeError):  # 'same' and 'valid', other sequences; and mistakes, whose argument is named here
-        arguments = resolve("conv2d_scale_min_with_indices", input, weight, bias, scale, stride, padding, dilation, groups)
+        arguments = resolve(
+            "conv2d_scale_min_with_indices", input, weight, bias, scale, stride, padding, dilation, groups
+        )
         return _ops.conv2d_scale_min_with_indices.default(*arguments)
