@@ -150,7 +150,9 @@ def check_bounds(case: Case, results: tuple[Tensor | None, ...] | None = None) -
         finite = true.isfinite() & (true.abs() < torch.finfo(dtype).max * 0.999)
         error = (mine - true).abs()
         # float64's reference errs as much as the kernel does.
-        bound = 40 * unit(accum) * size + unit(dtype) * (1 + 1e-3) * true.abs() + torch.finfo(dtype).tiny * unit(dtype) * 4
+        bound = (
+            40 * unit(accum) * size + unit(dtype) * (1 + 1e-3) * true.abs() + torch.finfo(dtype).tiny * unit(dtype) * 4
+        )
         wrong = finite & ~(error <= bound)
         assert not wrong.any(), (
             f"{name}: {int(wrong.sum())} of {wrong.numel()} wrong, the first at {wrong.nonzero()[0].tolist()}: "
