@@ -1,4 +1,4 @@
-"""Trains a small network with ConvScaleMin2d layers on scikit-learn's digits, next to the same network made of PyTorch's
+"""Trains a small network with ConvScaleMin2d layers on scikit-learn's digits, next to the same network of PyTorch's
 own operators, from the same seeds: the losses and accuracies have to agree.
 
     python examples/train_digits.py --out digits                 # table, digits.png, checkpoints

@@ -1,4 +1,4 @@
-"""The digits network of train_digits.py on several processes, each with a part of every batch (DistributedDataParallel).
+"""The digits network of train_digits.py on several processes, each with a part of a batch (DistributedDataParallel).
 
     torchrun --standalone --nproc-per-node 2 examples/train_distributed.py
 

@@ -72,18 +72,19 @@ struct Plan {
   KernelId kernel;
   Precision precision;  // class of the arithmetic, for kFloat32
   Gather gather;
-  int stages;                  // of the input's ring in shared memory
-  int tile_m, tile_n, tile_k;  // output pixels, output channels, reduction elements of a block's tile
-  int tile_rows, tile_columns;  // sm90_patch: of the tile, in an image; sm80: columns
+  int stages;                   // of the input's ring in shared memory
+  int tile_m, tile_n, tile_k;   // output pixels, output channels, reduction elements of a block's tile
+  int tile_rows, tile_columns;  // of the tile, in an image; sm80: 0 rows where it runs on over the images
   int taps;                     // sm80: taps that a tile's input serves, all or one
-  int splits;                  // parts that the output channels are divided into, and combined at the end
-  int parts;                   // sm80: parts that the sums of a tile and a block of output channels are divided into
-  std::int64_t blocks;         // tiles of pixels x splits x parts
-  int threads;                 // per block
-  int shared_memory;           // bytes per block
+  int splits;                   // parts that the output channels are divided into, and combined at the end
+  int parts;                    // sm80: parts that the sums of a tile and a block of output channels are divided into
+  std::int64_t blocks;          // tiles of pixels x splits x parts
+  int threads;                  // per block
+  int shared_memory;            // bytes per block
   // Tiles that this kernel notes and leaves to the portable one, in the same stream: its blocks (0: none are left) and
   // where its part of the workspace begins, in bytes.
   int fallback_blocks;
+  bool padded;  // sm80: rows of a tile's input lie apart in shared memory, in other banks
   std::int64_t fallback_workspace;
   std::int64_t workspace_bytes;  // device memory that launch() wants in Arguments::workspace
   const char* reason;            // why this kernel, and this tile
@@ -132,6 +133,7 @@ const char* error_string(Status status);
 enum class GradInputKernel : std::uint8_t {
   kNone,
   kGeneral,  // any stride, padding, dilation and groups
+  kGroups,   // many groups of few channels: a thread has a pixel, and adds to the winning group's channels alone
   kWindow,   // 3 x 3 at stride 1, from strips of pixels in registers
 };
 enum class GradWeightKernel : std::uint8_t {
@@ -156,9 +158,10 @@ struct BackwardPlan {
   bool accepted;       // false: `reason` says why
   const char* reason;  // why these kernels
   GradInputKernel grad_input;
-  int lanes;             // threads that share an input pixel, each with 16 bytes of its channels
-  int channel_chunks;    // of a group: blocks that share the pixels
-  int input_shared;      // bytes of shared memory per block
+  int lanes;           // threads that share an input pixel, each with 16 bytes of its channels
+  int channel_chunks;  // of a group: blocks that share the pixels; kGroups: of all groups
+  int chunk_groups;    // kGroups: of a chunk
+  int input_shared;    // bytes of shared memory per block
   int input_blocks;
   GradWeightKernel grad_weight;
   int tile_pixels;    // output pixels that are sorted by channel together

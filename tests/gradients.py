@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-import convmin  # noqa: F401 - the operators
+import convmin
 import torch
 from support import Problem
 from torch import Tensor

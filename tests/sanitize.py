@@ -46,6 +46,13 @@ def candidates() -> list[Problem]:
     for dtype, storage, c, k, side in product(DTYPES, STORAGES[:2], (16, 72), (8, 128, 200, 300, 320), (20, 96, 256)):
         image = Problem(n=1, c=c, h=side, w=side, k=k, r=1, s=1, dtype=dtype, storage=storage)
         problems += [image, image.replace(r=3, s=3, padding=(1, 1), bias=False)]
+    # For tiles of whole chunks of channels, from few pixels to so many that the largest tiles are worth it.
+    for dtype, storage, groups, k, size in product(
+        DTYPES, STORAGES[:2], (1, 2), (24, 64, 130), ((8, 16), (40, 90), (64, 131), (128, 260), (256, 300))
+    ):
+        image = Problem(n=1, c=32 * groups, h=size[0], w=size[1], k=k * groups, r=1, s=1, groups=groups)
+        image = image.replace(dtype=dtype, storage=storage)
+        problems += [image, image.replace(r=3, padding=(1, 0), bias=False)]
     return sorted((p for p in problems if p.n != 0), key=lambda problem: problem.products)
 
 
@@ -53,7 +60,7 @@ def variant_of(problem: Problem, plan: _C.Plan, indices: bool) -> Variant:
     dtype = str(problem.dtype).removeprefix("torch.")
     loops: tuple[bool, ...] = (plan["splits"] > 1,)
     if plan["kernel"] == "sm80":
-        loops = (plan["splits"] > 1, plan["taps"] > 1)
+        loops = (max(plan["splits"], plan["parts"]) > 1, plan["taps"] > 1)
     elif plan["kernel"] == "sm90_patch":
         loops = (plan["splits"] > 1, problem.c > plan["tile"][2])
     elif plan["kernel"] == "sm90":
@@ -82,9 +89,10 @@ def choose(device: _C.Device, kernels: list[str]) -> dict[Variant, list[Case]]:
 def kinds(kernel: str, problem: Problem) -> list[Problem]:
     """The problem at a misaligned address too; for persistent kernels, with rows enough that each block does several,
     and with numbers that tensor cores leave to the portable kernel."""
-    if kernel == "simt":
-        return [problem, problem.replace(storage="offset")]
-    return [problem.replace(h=max(problem.h, 280)), problem.replace(fill="overflow16")]
+    if kernel not in ("simt", "sm80"):
+        return [problem.replace(h=max(problem.h, 280)), problem.replace(fill="overflow16")]
+    others = [problem.replace(fill="overflow16")] if kernel == "sm80" and problem.dtype == torch.float32 else []
+    return [problem, problem.replace(storage="offset"), *others]
 
 
 def run(kernel: str, problem: Problem, precision: str, with_indices: bool) -> None:
@@ -114,7 +122,7 @@ def backward_problems() -> list[Problem]:
         Problem(n=1, c=16, h=40, w=128, k=150),
     ]
     layouts = (*STORAGES[:2], "offset")
-    problems = [s.replace(dtype=d, storage=l, weight_storage=l) for s, d, l in product(shapes, DTYPES, layouts)]
+    problems = [s.replace(dtype=d, storage=m, weight_storage=m) for s, d, m in product(shapes, DTYPES, layouts)]
     return [p for p in problems if p.k < 1000 or p.storage == "contiguous"]
 
 

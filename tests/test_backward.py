@@ -7,7 +7,7 @@ import random
 import convmin
 import pytest
 import torch
-from gradients import SPREADS, Case, check_bounds, dense, exact, make_case
+from gradients import SPREADS, Case, check_bounds, dense, exact, make_case, unit
 from support import DTYPES, FILLS, STORAGES, Problem, random_problem
 
 WIDE = Problem(n=2, c=64, h=19, w=131, k=128)  # 3 x 3 at stride 1, wide enough for the window kernels
@@ -19,6 +19,8 @@ PROBLEMS = [
     Problem(c=9, k=12, groups=3, stride=(2, 1), dilation=(1, 2)),
     Problem(c=96, h=15, w=15, k=96, groups=96, padding=(1, 1), stride=(2, 2)),
     Problem(c=48, k=24, groups=24, r=5, s=5, padding=(2, 2)),
+    Problem(c=600, k=300, groups=300, h=5, w=30, padding=(1, 1)),
+    Problem(c=64, k=32, groups=4, h=12, w=20, stride=(2, 1), padding=(1, 1)),
     Problem(k=300, r=1, s=1, c=70, h=30, w=31),
     Problem(k=33000, r=1, s=1, c=3),
     Problem(n=3, c=3, h=40, w=41, k=64, r=7, s=7, stride=(2, 2), padding=(3, 3)),
@@ -84,6 +86,21 @@ def test_infinite_gradients(problem: Problem, device: str) -> None:
     check_bounds(case)
 
 
+def test_threads_change_nothing() -> None:
+    """On the CPU, too, the order of the sums depends on the problem alone."""
+    before = torch.get_num_threads()
+    try:
+        for problem in (WIDE, Problem(c=12, k=8, groups=4), Problem(n=40, c=3, h=40, w=40, k=9)):
+            case, results = make_case(problem, "cpu"), []
+            for threads in (1, 2, 3):
+                torch.set_num_threads(threads)
+                results.append(case.run())
+            for other in results[1:]:
+                assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_the_reference_is_autograds(device: str) -> None:
     """The float64 reference of these tests against PyTorch's own dense backward."""
     for problem in (Problem(), Problem(c=9, k=12, groups=3, stride=(2, 1), dilation=(1, 2), padding=(1, 3))):
@@ -95,15 +112,16 @@ def test_the_reference_is_autograds(device: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES[:1] + DTYPES[2:], ids=str)
 @pytest.mark.parametrize("spread", ["random", "one"])
 def test_errors_are_below_eagers(spread: str, dtype: torch.dtype, device: str) -> None:
-    """Mean and largest error of every gradient. Slack: both round the result alike, and a sum of few terms errs by
-    chance; 16-bit results are all but the rounding of the result."""
+    """Mean and largest error of every gradient. Slack: half a unit in the last place of the result, which is rounded
+    in any case, and where one channel has all of it, a single sum whose error is chance."""
     for problem in (WIDE.replace(n=4), Problem(n=8, c=32, h=30, w=30, k=64, r=1, s=1)):
         case = make_case(problem.replace(dtype=dtype), device, spread)
         for mine, theirs, true in zip(case.run(), case.dense(), case.exact(), strict=True):
             assert mine is not None
             errors = [(t.double().cpu() - true).abs() for t in (mine, theirs)]
-            assert float(errors[0].mean()) <= 1.02 * float(errors[1].mean()) + 1e-12
-            assert float(errors[0].max()) <= 1.3 * float(errors[1].max()) + 1e-12
+            rounding = unit(dtype) / 2 * true.abs()
+            assert float(errors[0].mean()) <= 1.02 * float(errors[1].mean()) + float(rounding.mean())
+            assert float(errors[0].max()) <= 1.3 * float(errors[1].max()) + float(rounding.max())
 
 
 @pytest.mark.parametrize("mask", [(a, b, c) for a in (True, False) for b in (True, False) for c in (True, False)])
@@ -144,7 +162,7 @@ def test_deterministic_algorithms_are_accepted(device: str) -> None:
     assert layer.weight.grad is not None
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(20))
 def test_random_problems(seed: int, device: str) -> None:
     rng = random.Random(seed)
     for _ in range(3):

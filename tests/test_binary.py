@@ -81,6 +81,30 @@ def test_every_architecture_is_there(resource_usage: str) -> None:
         assert f"sm_{name.removesuffix('+PTX').replace('.', '')}" in present
 
 
+def test_mma_sync_kernels_multiply_on_tensor_cores() -> None:
+    """HMMA in each of them, as often as its tile has fragments in half a step, for the oldest architecture built."""
+    tool = find_tool("cuobjdump")
+    archs = [name for name in convmin.build_info()["cuda_archs"] if float(name.rstrip("af").removesuffix("+PTX")) >= 8]
+    if tool is None or not archs:
+        pytest.skip("no cuobjdump, or nothing built for 8.0 or newer")
+    architecture = f"sm_{archs[0].removesuffix('+PTX').replace('.', '')}"
+    finished = subprocess.run(
+        [tool, "-sass", "-arch", architecture, str(LIBRARY)], capture_output=True, text=True, timeout=300
+    )
+    assert finished.returncode == 0, finished.stderr
+    instructions: dict[str, int] = {}
+    function = ""
+    for line in finished.stdout.splitlines():
+        if match := re.match(r"\s*Function : (\S+)", line):
+            function = match[1]
+        elif "HMMA." in line:
+            instructions[function] = instructions.get(function, 0) + 1
+    ours = [name for name in re.findall(r"Function : (\S+)", finished.stdout) if "conv_scale_min_sm80I" in name]
+    assert len(ours) == 40, "3 element types x 3 gathers x 4 tiles, and 4 for float32 as float16"
+    for name in ours:
+        assert instructions.get(name, 0) >= 2 * 8, name
+
+
 def test_static_shared_memory_is_portable(resource_usage: str) -> None:
     """48 KB is what a kernel may declare; more has to be asked for at launch."""
     for _, function, numbers in kernels(resource_usage):

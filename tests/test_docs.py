@@ -37,14 +37,6 @@ def test_everything_public_has_an_example() -> None:
         assert ">>>" in thing.__doc__ or name in undemonstrable, name
 
 
-@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
-def test_links_of_the_pages(page: str) -> None:
-    """Relative ones lead to files."""
-    text = (ROOT / "docs" / page).read_text()
-    for target in re.findall(r"\]\(([^)#]+)", text):
-        assert "://" in target or (ROOT / "docs" / target).exists(), target
-
-
 def test_the_matrix_names_tests_that_exist() -> None:
     """docs/compatibility.md: each feature with the test that holds it."""
     text = (ROOT / "docs" / "compatibility.md").read_text()

@@ -37,7 +37,7 @@ def check(problem: Problem, plan: _C.Plan, device: convmin.DeviceProperties, pre
     assert all(extent >= 1 for extent in plan["tile"])
     pixels = (1 if problem.n is None else problem.n) * math.prod(problem.output_size)
     assert plan["splits"] >= 1 and plan["blocks"] % (plan["splits"] * max(plan["parts"], 1)) == 0
-    if not plan["kernel"].startswith("sm90"):  # whose blocks take one tile after another
+    if plan["kernel"] in ("simt", "sm80"):  # the others' blocks take one tile after another
         tiles = plan["blocks"] // (plan["splits"] * max(plan["parts"], 1))
         assert tiles * plan["tile"][0] >= pixels, "some pixel is in no tile"
     assert pixels == 0 or plan["blocks"] >= 1
@@ -109,6 +109,23 @@ def test_headline(name: str) -> None:
     assert plan["blocks"] >= DEVICES[name].sm_count
     by_memory = DEVICES[name].shared_memory_per_sm // max(plan["shared_memory"] + 1024, 1)
     assert by_memory * plan["threads"] >= 256
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize("storage", ["contiguous", "channels_last"])
+def test_two_blocks_share_a_multiprocessor_of_an_a100(dtype: torch.dtype, storage: str) -> None:
+    """What docs/sm80.md says: of common layers, one block's epilogue runs under another's multiplication."""
+    for problem in (
+        Problem(n=64, c=64, h=256, w=256, k=128),
+        Problem(n=64, c=64, h=56, w=56, k=64, padding=(1, 1)),
+        Problem(n=64, c=256, h=14, w=14, k=256, padding=(1, 1)),
+        Problem(n=64, c=1024, h=14, w=14, k=256, r=1, s=1),
+        Problem(n=64, c=3, h=224, w=224, k=64, r=7, s=7, stride=(2, 2), padding=(3, 3)),
+    ):
+        problem = problem.replace(dtype=dtype, storage=storage)
+        device = DEVICES["A100"]
+        plan = _C.plan(describe(problem, "tf32"), device.as_dict(), "sm80")
+        assert 2 * (plan["shared_memory"] + 1024) <= device.shared_memory_per_sm, f"{plan['shared_memory']}: {problem}"
 
 
 def test_no_image() -> None:

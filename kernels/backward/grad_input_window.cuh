@@ -170,7 +170,7 @@ struct WindowInput {
                    static_cast<std::int64_t>(tile.h) * params.w + tile.w;
     const int rows = min(kRows, params.h - tile.h), columns = min(kStripTileW, params.w - tile.w);
     if (params.w % kPart == 0) {
-#pragma unroll 2
+#pragma unroll 1
       for (int i = thread * kPart; i < width * kPixels; i += kWindowThreads * kPart) {
         const int c = i / kPixels, y = i % kPixels / kStripTileW, x = i % kStripTileW;
         if (y >= rows || x >= columns) continue;

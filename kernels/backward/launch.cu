@@ -62,6 +62,7 @@ Params make_params(const BackwardProblem& backward, const BackwardPlan& plan, co
   auto* base = static_cast<char*>(arguments.workspace);
   params.packed_weight = base + plan.packed_weight;
   params.channel_chunks = plan.channel_chunks;
+  params.chunk_groups = plan.chunk_groups;
   params.input_pixels = problem.n * problem.h * problem.w;
   params.sorted_keys = reinterpret_cast<std::uint32_t*>(base + plan.sorted_keys);
   params.sorted_values = base + plan.sorted_values;

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "backward/grad_input.cuh"
+#include "backward/grad_input_groups.cuh"
 #include "backward/grad_input_window.cuh"
 #include "backward/grad_weight_columns.cuh"
 #include "backward/grad_weight_window.cuh"
@@ -25,6 +26,10 @@ cudaError_t start(Kernel kernel, int blocks, int threads, int shared, const Para
 template <typename Element>
 cudaError_t launch_grad_input(const Params& params, const BackwardPlan& plan, cudaStream_t stream) {
   if (params.input_pixels == 0) return cudaSuccess;
+  if (plan.grad_input == GradInputKernel::kGroups) {
+    return start(conv_scale_min_grad_input_groups<Element>, plan.input_blocks, kGroupsThreads, plan.input_shared,
+                 params, stream);
+  }
   const unsigned rows = params.groups * params.channel_chunks * (params.group_outputs + 1);
   conv_scale_min_backward_pack<Element><<<rows, kPackThreads, 0, stream>>>(params, plan.lanes);
   if (plan.grad_input == GradInputKernel::kWindow) {

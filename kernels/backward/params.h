@@ -32,7 +32,8 @@ struct Params {
 
   // grad_input.
   void* packed_weight;  // [group][chunk][group_outputs + 1][taps][lane][vector]; the last row is zeros
-  int channel_chunks;   // of a group
+  int channel_chunks;   // of a group; kGroups: of all groups
+  int chunk_groups;     // kGroups: of a chunk
   std::int64_t input_pixels;
 
   // grad_weight: pixels of a tile sorted by channel, `tile_pixels` a tile; what is left over is kNoKey.

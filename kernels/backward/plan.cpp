@@ -46,6 +46,19 @@ void plan_input(const BackwardProblem& backward, const Device& device, BackwardP
   const int element = size_of(problem.dtype), vector = kVectorBytes / element;
   const std::int64_t channels = problem.c / problem.groups, outputs = problem.k / problem.groups;
   const std::int64_t taps = problem.r * problem.s, pixels = problem.n * problem.h * problem.w;
+  constexpr std::int64_t kManyGroups = 4, kFewChannels = 16;
+  if (problem.groups >= kManyGroups && channels <= kFewChannels) {
+    const std::int64_t group_bytes = channels * (kGroupsThreads + 1) * (element == 8 ? 8 : 4);
+    plan->grad_input = GradInputKernel::kGroups;
+    plan->chunk_groups = static_cast<int>(std::min(problem.groups, kGroupsShared / group_bytes));
+    plan->channel_chunks = static_cast<int>(ceil_divide(problem.groups, plan->chunk_groups));
+    plan->input_shared = static_cast<int>(plan->chunk_groups * group_bytes);
+    const std::int64_t wanted = std::max<std::int64_t>(1, std::int64_t{device.sm_count} * 64 / plan->channel_chunks);
+    const std::int64_t tiles = std::clamp<std::int64_t>(ceil_divide(pixels, kGroupsThreads), 1, wanted);
+    plan->input_blocks = static_cast<int>(plan->channel_chunks * tiles);
+    return;
+  }
+
   int lanes = 1;
   while (lanes < 8 && lanes * vector < channels) lanes *= 2;
 

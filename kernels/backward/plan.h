@@ -9,6 +9,8 @@ inline constexpr int kVectorBytes = 16;
 
 // grad_input.
 inline constexpr int kGeneralThreads = 256;
+inline constexpr int kGroupsThreads = 128;      // and pixels of a tile
+inline constexpr int kGroupsShared = 48 << 10;  // bytes, for the sums of a chunk's channels
 inline constexpr int kWindowThreads = 512;
 inline constexpr int kStrip = 8;        // pixels of a row that a thread of kWindow holds
 inline constexpr int kStripTileW = 64;  // columns of kWindow's tile; its rows follow from the lanes

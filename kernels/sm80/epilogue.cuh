@@ -32,8 +32,8 @@ class Epilogue {
   // Takes a finished block of output channels, counted over all groups, into the running minima. A pixel's is read and
   // written by one thread alone.
   __device__ __forceinline__ void reduce(int block, const Accumulators& accumulators) const {
-    const int group = block / params_.group_blocks;
-    const int first_output = (block - group * params_.group_blocks) * T::kTileN;
+    const QuotientRemainder at = params_.by_group_blocks.divide(block);
+    const int group = static_cast<int>(at.quotient), first_output = static_cast<int>(at.remainder) * T::kTileN;
     const int first = group * params_.group_outputs + first_output + first_;
     const int end = (group + 1) * params_.group_outputs;
     // A padding channel may not even be offered: its weights are zeros, and zero times an infinite input is NaN.

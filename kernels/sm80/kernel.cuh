@@ -49,19 +49,30 @@ __global__ void __launch_bounds__(kThreads, T::kTile.blocks_per_sm)
   ptx::cp_async_wait<kWeightStages - 2>();
   __syncthreads();
   if constexpr (!T::kCopies) {
-    if (stages > 1) producer.begin_window();
+    // What comes before the first step is its windows before the barrier.
+    for (int window = 0; window < T::kWindows; ++window) {
+      if (window > 0) producer.end_window();
+      if (stages > 1) producer.begin_window();
+    }
   }
 
   typename Mainloop<T>::Accumulators accumulators = {};
   typename Mainloop<T>::Pixels first_half, second_half;
+  typename Mainloop<T>::Weights first_weight, second_weight;
   const int* offsets = reinterpret_cast<const int*>(shared + params.offsets);
   const auto tap_offset_of = [&](int tap) { return T::kGather == Gather::kTaps ? 0 : offsets[tap]; };
-  int patch = 0, weight = 0, tap = 0, stage = 0, next_epilogue = share.stages;
+  int patch = 0, weight = 0, tap = 0, stage = 0, block = share.first_block, next_epilogue = share.stages;
   int at = tap_offset_of(0);
   mainloop.template load<0>(at, first_half);
+  if constexpr (T::kCopies) mainloop.template load<0>(weight, first_weight);
   for (int step = 0; step < steps; ++step) {
     mainloop.template load<1>(at, second_half);
-    mainloop.template multiply<0>(first_half, weight, accumulators);
+    if constexpr (T::kCopies) {
+      mainloop.template load<1>(weight, second_weight);
+    } else {
+      mainloop.template load<0>(weight, first_weight);
+    }
+    mainloop.multiply(first_half, first_weight, accumulators);
     if constexpr (!T::kCopies) producer.end_window();
 
     // The next step's weight and patch are there, and of this step's patch nothing is needed any more.
@@ -86,8 +97,10 @@ __global__ void __launch_bounds__(kThreads, T::kTile.blocks_per_sm)
     at = patch + tap_offset_of(tap);
     const bool ends_block = ends_stage && stage == next_epilogue;
     if (!ends_block) mainloop.template load<0>(at, first_half);
-    mainloop.template multiply<1>(second_half, weight, accumulators);
+    if constexpr (!T::kCopies) mainloop.template load<1>(weight, second_weight);
     weight = weight == (kWeightStages - 1) * T::kWeightBytes ? 0 : weight + T::kWeightBytes;
+    if constexpr (T::kCopies) mainloop.template load<0>(weight, first_weight);
+    mainloop.multiply(second_half, second_weight, accumulators);
     if constexpr (!T::kCopies && T::kWindows == 2) {
       producer.end_window();
       if (stage + 1 < stages) producer.begin_window();
@@ -96,7 +109,7 @@ __global__ void __launch_bounds__(kThreads, T::kTile.blocks_per_sm)
     if constexpr (T::kTile.shares_sums) {
       if (params.parts > 1) break;  // there was one block of channels
     }
-    epilogue.reduce(share.first_block + next_epilogue / share.stages - 1, accumulators);
+    epilogue.reduce(block++, accumulators);
     next_epilogue += share.stages;
 #pragma unroll
     for (auto& row : accumulators)

@@ -45,11 +45,12 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   params.group_outputs = static_cast<int>(problem.k / problem.groups);
   params.reduction = params.group_channels * params.r * params.s;
 
-  const Shape shape = shape_of(problem, tile_of(plan), plan.gather, plan.tile_k, plan.tile_columns, plan.taps > 1);
+  const Shape shape = shape_of(problem, tile_of(plan), layout_of(plan));
   params.rows = static_cast<int>(problem.n * problem.oh);
   params.tile_rows = static_cast<int>(shape.tile_rows);
   params.tile_columns = static_cast<int>(shape.tile_columns);
   params.tiles_w = static_cast<int>(shape.tiles_w);
+  params.tiles_per_image = static_cast<int>(shape.tiles_per_image);
   params.step_h = static_cast<int>(shape.step_h);
   params.step_w = static_cast<int>(shape.step_w);
   params.unit_h = static_cast<int>(shape.unit_h);

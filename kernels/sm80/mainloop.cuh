@@ -1,5 +1,6 @@
 // Half a step's multiplication: 32 bytes of the reduction of a warp's pixels and output channels. The pixels' fragments
-// are loaded half a step ahead, so that their latency runs under the multiplications.
+// are loaded half a step ahead, so that their latency runs under the multiplications; the weight's too where the
+// producer leaves registers for it.
 #pragma once
 
 #include "ptx/ldmatrix.cuh"
@@ -15,6 +16,7 @@ class Mainloop {
   // Of 16 pixels x 8 channels each, as ptx::Mma says.
   using Accumulators = float[T::kFragmentsM][T::kFragmentsN][4];
   using Pixels = std::uint32_t[T::kFragmentsM][4];
+  using Weights = uint4[T::kFragmentsN / 2];  // two fragments each
 
   __device__ __forceinline__ Mainloop(const Params& params, const std::uint8_t* shared, const BlockTile& tile) {
     const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
@@ -36,7 +38,14 @@ class Mainloop {
 
   // `weight` is the step's offset in the ring of weights.
   template <int kHalf>
-  __device__ __forceinline__ void multiply(Pixels& a, int weight, Accumulators& accumulators) const {
+  __device__ __forceinline__ void load(int weight, Weights& b) const {
+#pragma unroll
+    for (int n = 0; n < T::kFragmentsN / 2; ++n) {
+      b[n] = ptx::load_shared_16(weight_ + weight + (kHalf * (T::kTileN / 16) + n) * 32 * 16);
+    }
+  }
+
+  static __device__ __forceinline__ void multiply(Pixels& a, const Weights& b, Accumulators& accumulators) {
     if constexpr (T::kRoundsFragments) {
 #pragma unroll
       for (auto& fragment : a)
@@ -45,11 +54,10 @@ class Mainloop {
     }
 #pragma unroll
     for (int n = 0; n < T::kFragmentsN; n += 2) {
-      const uint4 b = ptx::load_shared_16(weight_ + weight + (kHalf * (T::kTileN / 16) + n / 2) * 32 * 16);
 #pragma unroll
       for (int m = 0; m < T::kFragmentsM; ++m) {
-        ptx::Mma<typename T::Operand>::multiply(accumulators[m][n], a[m], b.x, b.y);
-        ptx::Mma<typename T::Operand>::multiply(accumulators[m][n + 1], a[m], b.z, b.w);
+        ptx::Mma<typename T::Operand>::multiply(accumulators[m][n], a[m], b[n / 2].x, b[n / 2].y);
+        ptx::Mma<typename T::Operand>::multiply(accumulators[m][n + 1], a[m], b[n / 2].z, b[n / 2].w);
       }
     }
   }

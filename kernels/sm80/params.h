@@ -21,9 +21,10 @@ struct Params {
   int r, s;
   int groups, group_channels, group_outputs;
 
-  // A tile is a run of output rows, of all images one after the other, by a range of columns.
+  // A tile is a run of output rows, of one image or of all one after the other, by a range of columns.
   int rows;  // n * oh
   int tile_rows, tile_columns, tiles_w;
+  int tiles_per_image;  // down an image; 0 where they run on over all
 
   // Its patch: the input pixels under it, every step_h-th row and step_w-th column of them. Neighbouring output pixels
   // lie unit_h rows or unit_w columns of the patch apart, and each needs span_h x span_w of it. In shared memory

@@ -26,16 +26,25 @@ inline constexpr int kOutsideTap = -0x40000000;
 
 struct BlockTile {
   int first_row, first_column;  // output; rows count over all images
+  int end_row;                  // the tile's rows end here, if not before
   int first_image, first_oh;    // of the first row
   int head_rows;                // patch rows of the first image's part
   int image_rows;               // and of any whole image after it
 
   __device__ __forceinline__ BlockTile(const Params& params, unsigned tile) {
     const int row_tile = static_cast<int>(tile / params.tiles_w);
-    first_row = row_tile * params.tile_rows;
     first_column = static_cast<int>(tile - static_cast<unsigned>(row_tile) * params.tiles_w) * params.tile_columns;
-    first_image = first_row / params.oh;
-    first_oh = first_row - first_image * params.oh;
+    if (params.tiles_per_image > 0) {
+      first_image = row_tile / params.tiles_per_image;
+      first_oh = (row_tile - first_image * params.tiles_per_image) * params.tile_rows;
+      first_row = first_image * params.oh + first_oh;
+      end_row = first_row - first_oh + params.oh;
+    } else {
+      first_row = row_tile * params.tile_rows;
+      first_image = first_row / params.oh;
+      first_oh = first_row - first_image * params.oh;
+      end_row = params.rows;
+    }
     head_rows = (min(params.oh - first_oh, params.tile_rows) - 1) * params.unit_h + params.span_h;
     image_rows = (params.oh - 1) * params.unit_h + params.span_h;
   }
@@ -62,7 +71,7 @@ struct BlockTile {
   // isn't.
   __device__ __forceinline__ int window(const Params& params, int m) const {
     const int i = m / params.tile_columns, row = first_row + i;
-    if (i >= params.tile_rows || row >= params.rows) return 0;
+    if (i >= params.tile_rows || row >= end_row) return 0;
     const int image = row / params.oh, oh = row - image * params.oh;
     const int patch_row = image == first_image
                               ? (oh - first_oh) * params.unit_h
@@ -74,7 +83,7 @@ struct BlockTile {
   __device__ __forceinline__ std::int64_t output(const Params& params, int m) const {
     const int i = m / params.tile_columns, row = first_row + i;
     const int ow = first_column + m - i * params.tile_columns;
-    if (i >= params.tile_rows || row >= params.rows || ow >= params.ow) return -1;
+    if (i >= params.tile_rows || row >= end_row || ow >= params.ow) return -1;
     return static_cast<std::int64_t>(row) * params.ow + ow;
   }
 };

@@ -46,20 +46,25 @@ Axis axis_of(std::int64_t taps, std::int64_t stride, std::int64_t dilation) {
 }
 
 // Estimated cycles of a multiprocessor. A tensor core's rate by mma.sync on Hopper; the rest counts instructions.
-constexpr double kCyclesPerOutput = 0.025;  // of a step: 64 bytes of the reduction
-constexpr double kCyclesPerResult = 0.02;   // of the epilogue, for an output of a block
-constexpr double kCyclesOfScaling = 8000;   // two more launches and two that find nothing to do
-constexpr double kCyclesPerBlock = 2000;    // tables and the first loads
-constexpr double kCyclesPerPartial = 0.06;  // of a partial sum, written or read
-double cycles_per_pixel(Gather gather) {    // of a stage's patch
-  return gather == Gather::kChannels ? 0.6 : gather == Gather::kPixels ? 1.2 : 2.4;
+constexpr double kCyclesPerOutput = 0.025;                    // of a step: 64 bytes of the reduction
+constexpr double kCyclesPerResult = 0.02;                     // of the epilogue, for an output of a block
+constexpr double kCyclesOfScaling = 8000;                     // two more launches and two that find nothing to do
+constexpr double kCyclesPerBlock = 2000;                      // tables and the first loads
+constexpr double kCyclesPerPartial = 0.06;                    // of a partial sum, written or read
+double cycles_per_pixel(const Layout& layout, bool scaled) {  // of a stage's patch: 64 bytes of operands
+  switch (layout.gather) {
+    case Gather::kChannels: return scaled ? 4 : 1;              // through registers; past them
+    case Gather::kPixels: return layout.chunk == 16 ? 3.5 : 7;  // a load for each element
+    case Gather::kTaps: return layout.chunk == 16 ? 6.5 : 13;   // and a table's entry
+  }
+  return 0;
 }
 
 struct Choice {
   const Tile* tile = nullptr;
-  Gather gather{};
-  bool whole_window{}, scaled{};
-  std::int64_t splits{}, parts{};
+  Layout layout{};
+  bool scaled{};
+  std::int64_t per_sm{}, splits{}, parts{};
   double cost{};
   Shape shape{};
 };
@@ -71,12 +76,13 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
   choice->cost = HUGE_VAL;
   if (shape.shared_memory > device.shared_memory_per_block) return;
   // More than a pixel of the tile for each tap: bringing each tap's pixels is less.
-  if (choice->whole_window && shape.patch_pixels > shape.taps * tile.m) return;
+  if (choice->layout.whole_window && shape.patch_pixels > shape.taps * tile.m) return;
   const std::int64_t batch = batch_vectors(tile.m, choice->scaled);
   const std::int64_t vectors = shape.patch_pixels * (kStepBytes / 16);
   if (vectors > shape.taps * batches_per_step(tile.m, choice->scaled) * batch) return;
   const std::int64_t per_sm =
       std::min<std::int64_t>(tile.blocks_per_sm, device.shared_memory_per_sm / (shape.shared_memory + kReservedShared));
+  choice->per_sm = per_sm;
   const std::int64_t resident = per_sm * device.sm_count;
   const std::int64_t tiles = shape.tiles_h * shape.tiles_w, channel_blocks = problem.groups * shape.group_blocks;
   choice->splits = std::clamp<std::int64_t>(resident / std::max<std::int64_t>(tiles, 1), 1, channel_blocks);
@@ -88,15 +94,16 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
     choice->parts = std::clamp<std::int64_t>(std::min(resident, most) / (tiles * channel_blocks), 1, shape.stages);
   }
   const std::int64_t blocks = tiles * choice->splits * choice->parts;
-  const double rate =
-      (chunk_of(problem, choice->scaled) == 16 ? 2 : 1) / (tile.efficiency * (per_sm == 1 ? 0.75 : 1.0));
-  const double one = kCyclesPerBlock +
-                     static_cast<double>(ceil_divide(channel_blocks, choice->splits)) *
-                         (static_cast<double>(ceil_divide(shape.stages, choice->parts)) *
-                              (static_cast<double>(shape.taps) * outputs * kCyclesPerOutput * rate +
-                               static_cast<double>(shape.patch_pixels) * cycles_per_pixel(choice->gather)) +
-                          outputs * kCyclesPerResult) +
-                     (choice->parts > 1 ? static_cast<double>(1 + choice->parts) * outputs * kCyclesPerPartial : 0);
+  const double rate = (chunk_of(problem, choice->scaled) == 16 ? 2 : 1) /
+                      (tile.efficiency * (per_sm == 1 ? 0.6 : 1.0) * (choice->layout.padded ? 1.0 : 0.9));
+  const double one =
+      kCyclesPerBlock +
+      static_cast<double>(ceil_divide(channel_blocks, choice->splits)) *
+          (static_cast<double>(ceil_divide(shape.stages, choice->parts)) *
+               (static_cast<double>(shape.taps) * outputs * kCyclesPerOutput * rate +
+                static_cast<double>(shape.patch_pixels) * cycles_per_pixel(choice->layout, choice->scaled)) +
+           outputs * kCyclesPerResult) +
+      (choice->parts > 1 ? static_cast<double>(1 + choice->parts) * outputs * kCyclesPerPartial : 0);
   const std::int64_t rest = ceil_divide(blocks % resident, device.sm_count);  // of the last wave, a multiprocessor
   // A block alone on a multiprocessor takes longer than its share.
   choice->cost =
@@ -104,25 +111,38 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
   if (choice->scaled) choice->cost += kCyclesOfScaling;
 }
 
-void consider(const Problem& problem, const Device& device, const Tile& tile, Gather gather, bool whole_window,
-              bool scaled, Choice* best) {
+// Takes a choice that is better than the best so far. Whether it leaves room for all the blocks that registers allow.
+bool improve(const Problem& problem, const Device& device, const Tile& tile, const Layout& layout, bool scaled,
+             Choice* best) {
+  Choice choice{};
+  choice.tile = &tile, choice.layout = layout, choice.scaled = scaled;
+  choice.shape = shape_of(problem, tile, layout);
+  weigh(problem, device, &choice);
+  if (choice.cost < HUGE_VAL && (best->tile == nullptr || choice.cost < best->cost)) *best = choice;
+  return choice.per_sm >= tile.blocks_per_sm;
+}
+
+void consider(const Problem& problem, const Device& device, const Tile& tile, Gather gather, bool scaled,
+              Choice* best) {
+  const bool window = problem.r * problem.s > 1 && gather != Gather::kTaps;
   std::int64_t before = 0;
-  for (const std::int64_t rows : {1, 2, 4, 8, 16}) {
+  for (const std::int64_t most_rows : {1, 2, 4, 8, 16}) {
     // Equal parts of a row, of at most this many columns.
-    const std::int64_t parts = ceil_divide(problem.ow, std::min<std::int64_t>(problem.ow, tile.m / rows));
-    const std::int64_t columns = ceil_divide(problem.ow, parts);
-    if (columns == before) continue;
-    before = columns;
-    Choice choice{&tile,
-                  gather,
-                  whole_window,
-                  scaled,
-                  1,
-                  1,
-                  0,
-                  shape_of(problem, tile, gather, chunk_of(problem, scaled), columns, whole_window)};
-    weigh(problem, device, &choice);
-    if (choice.cost < HUGE_VAL && (best->tile == nullptr || choice.cost < best->cost)) *best = choice;
+    const std::int64_t parts = ceil_divide(problem.ow, std::min<std::int64_t>(problem.ow, tile.m / most_rows));
+    Layout layout{gather, chunk_of(problem, scaled), ceil_divide(problem.ow, parts), window, false, true};
+    if (layout.columns == before) continue;
+    before = layout.columns;
+    // Within an image, a tile has one halo above and below rather than one for each image that it might touch; worth it
+    // where hardly a row is wasted.
+    const std::int64_t rows = std::max<std::int64_t>(1, tile.m / layout.columns);
+    const std::int64_t waste = ceil_divide(problem.oh, rows) * rows - problem.oh;
+    layout.within_image = window && problem.r > 1 && waste * 16 <= problem.oh;
+    if (improve(problem, device, tile, layout, scaled, best) || !window) continue;
+    layout.padded = false;
+    if (improve(problem, device, tile, layout, scaled, best) || scaled) continue;
+    // A pixel's range shows where all its channels pass by; tap after tap, they do so in turn: not for `scaled`.
+    layout.whole_window = false, layout.within_image = false, layout.padded = true;
+    improve(problem, device, tile, layout, scaled, best);
   }
 }
 
@@ -139,42 +159,48 @@ Problem join_rows(Problem problem) {
   return problem;
 }
 
-Shape shape_of(const Problem& problem, const Tile& tile, Gather gather, std::int64_t chunk, std::int64_t tile_columns,
-               bool whole_window) {
+Layout layout_of(const Plan& plan) {
+  return {plan.gather, plan.tile_k, plan.tile_columns, plan.taps > 1, plan.tile_rows > 0, plan.padded};
+}
+
+Shape shape_of(const Problem& problem, const Tile& tile, const Layout& layout) {
   Shape shape{};
   const std::int64_t group_channels = problem.c / problem.groups, window = problem.r * problem.s;
   const std::int64_t rows = problem.n * problem.oh;
-  shape.tile_columns = tile_columns;
-  shape.tile_rows = std::clamp<std::int64_t>(tile.m / tile_columns, 1, std::max<std::int64_t>(rows, 1));
-  shape.tiles_w = ceil_divide(problem.ow, tile_columns);
-  shape.tiles_h = ceil_divide(rows, shape.tile_rows);
+  const std::int64_t run = layout.within_image ? problem.oh : std::max<std::int64_t>(rows, 1);
+  shape.tile_columns = layout.columns;
+  shape.tile_rows = std::clamp<std::int64_t>(tile.m / layout.columns, 1, run);
+  shape.tiles_w = ceil_divide(problem.ow, layout.columns);
+  shape.tiles_per_image = layout.within_image ? ceil_divide(problem.oh, shape.tile_rows) : 0;
+  shape.tiles_h = layout.within_image ? problem.n * shape.tiles_per_image : ceil_divide(rows, shape.tile_rows);
 
-  const Axis h = axis_of(whole_window ? problem.r : 1, problem.stride_h, problem.dilation_h);
-  const Axis w = axis_of(whole_window ? problem.s : 1, problem.stride_w, problem.dilation_w);
+  const Axis h = axis_of(layout.whole_window ? problem.r : 1, problem.stride_h, problem.dilation_h);
+  const Axis w = axis_of(layout.whole_window ? problem.s : 1, problem.stride_w, problem.dilation_w);
   shape.step_h = h.step, shape.unit_h = h.unit, shape.span_h = h.span;
   shape.step_w = w.step, shape.unit_w = w.unit, shape.span_w = w.span;
-  shape.run_columns = ceil_divide((tile_columns - 1) * w.unit + w.span, w.unit);
+  shape.run_columns = ceil_divide((layout.columns - 1) * w.unit + w.span, w.unit);
   shape.patch_columns = w.unit * shape.run_columns;
   // Each image that the tile's rows touch has a part of the patch of its own.
-  const std::int64_t images =
-      shape.tile_rows == 1 ? 1 : std::min({problem.n, shape.tile_rows, (shape.tile_rows - 2) / problem.oh + 2});
+  const std::int64_t images = layout.within_image || shape.tile_rows == 1
+                                  ? 1
+                                  : std::min({problem.n, shape.tile_rows, (shape.tile_rows - 2) / problem.oh + 2});
   const std::int64_t parts = std::max<std::int64_t>(images, 1);
   shape.patch_rows = (shape.tile_rows - parts) * h.unit + parts * std::max(h.unit, h.span);
   shape.patch_pixels = shape.patch_rows * shape.patch_columns;
   // Eight neighbouring outputs are read at once. Where they go on in the next row, it lies as if in the same: its banks
   // are then those that the first part left free. Not every stride has such a pitch.
   shape.patch_pitch = shape.patch_columns;
-  for (std::int64_t extra = 0; shape.tile_rows > 1 && extra < 8; ++extra) {
-    if (((shape.patch_columns + extra) * h.unit - tile_columns) % 8 != 0) continue;
+  for (std::int64_t extra = 0; layout.padded && shape.tile_rows > 1 && extra < 8; ++extra) {
+    if (((shape.patch_columns + extra) * h.unit - layout.columns) % 8 != 0) continue;
     shape.patch_pitch = shape.patch_columns + extra;
     break;
   }
 
-  const bool taps_in_chunks = gather == Gather::kTaps;
-  const bool copies = gather == Gather::kChannels && chunk == chunk_of(problem, false);  // by cp.async
-  shape.taps = whole_window ? window : 1;
-  shape.outer_taps = whole_window || taps_in_chunks ? 1 : window;
-  shape.chunks = ceil_divide(group_channels * (taps_in_chunks ? window : 1), chunk);
+  const bool taps_in_chunks = layout.gather == Gather::kTaps;
+  const bool copies = layout.gather == Gather::kChannels && layout.chunk == chunk_of(problem, false);  // by cp.async
+  shape.taps = layout.whole_window ? window : 1;
+  shape.outer_taps = layout.whole_window || taps_in_chunks ? 1 : window;
+  shape.chunks = ceil_divide(group_channels * (taps_in_chunks ? window : 1), layout.chunk);
   shape.stages = shape.chunks * shape.outer_taps;
   shape.steps = shape.stages * shape.taps;
   shape.group_blocks = ceil_divide(problem.k / problem.groups, tile.n);
@@ -184,8 +210,8 @@ Shape shape_of(const Problem& problem, const Tile& tile, Gather gather, std::int
   shape.patches = kWeightStages * tile.n * kStepBytes;
   shape.pixels = shape.patches + shape.patch_slots * shape.patch_bytes;
   shape.offsets = shape.pixels + kPixelEntry * shape.patch_pixels;
-  shape.best =
-      shape.offsets + (taps_in_chunks ? kTapEntry * shape.chunks * chunk : round_up(kOffsetEntry * shape.taps, 16));
+  shape.best = shape.offsets +
+               (taps_in_chunks ? kTapEntry * shape.chunks * layout.chunk : round_up(kOffsetEntry * shape.taps, 16));
   shape.flag = shape.best + 8 * tile.m * tile.warps_n;
   shape.peaks = shape.flag + 16;
   shape.shared_memory = shape.peaks + 4 * shape.patch_pixels;
@@ -220,14 +246,10 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
     // Wider than the group's channels: only if there is no narrower one.
     if (problem.k / problem.groups <= tile.n / 2 && tile.n > 32) continue;
     const bool may_scale = problem.dtype == DType::kFloat32 && tile.scaled && problem.groups == 1;
-    for (const bool scaled : {false, true}) {
-      if (scaled && !may_scale) break;
-      if (window > 1) consider(joined, device, tile, whole, true, scaled, &best);
-      // A pixel's range shows where all its channels pass by; tap after tap, they do so in turn.
-      if (window == 1 || !scaled) consider(joined, device, tile, whole, false, scaled, &best);
-    }
+    consider(joined, device, tile, whole, false, &best);
+    if (may_scale) consider(joined, device, tile, whole, true, &best);
     if (group_channels % chunk_of(problem, false) != 0 && group_channels * window <= kMaxWindowTable) {
-      consider(joined, device, tile, Gather::kTaps, false, false, &best);
+      consider(joined, device, tile, Gather::kTaps, false, &best);
     }
   }
   if (best.tile == nullptr) return "the window's pixels exceed shared memory";
@@ -244,13 +266,15 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   }
 
   plan->precision = Precision::kTf32;
-  plan->gather = best.gather;
+  plan->gather = best.layout.gather;
   plan->stages = static_cast<int>(shape.patch_slots);
   plan->tile_m = tile.m;
   plan->tile_n = tile.n;
   plan->tile_k = static_cast<int>(chunk_of(problem, best.scaled));
   plan->fallback_blocks = best.scaled ? 2 * device.sm_count : 0;
+  plan->tile_rows = best.layout.within_image ? static_cast<int>(shape.tile_rows) : 0;
   plan->tile_columns = static_cast<int>(shape.tile_columns);
+  plan->padded = best.layout.padded;
   plan->taps = static_cast<int>(shape.taps);
   plan->splits = static_cast<int>(best.splits);
   plan->parts = static_cast<int>(best.parts);

@@ -11,17 +11,27 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan);
 // The same problem with rows joined where the kernel can't tell: a 1 x 1 window over an image without gaps.
 Problem join_rows(Problem problem);
 
+// How a tile of pixels and its input lie.
+struct Layout {
+  Gather gather;
+  std::int64_t chunk;    // elements of the reduction in a step
+  std::int64_t columns;  // of the tile
+  bool whole_window;     // a patch serves all taps
+  bool within_image;     // a tile's rows are of one image, rather than a run over all
+  bool padded;           // the patch's rows lie apart, in other banks
+};
+
 // What a problem, with its rows joined, comes to in the kernel's units. `sm80/params.h` says what the fields are.
 struct Shape {
-  std::int64_t tile_rows, tile_columns, tiles_h, tiles_w;
+  std::int64_t tile_rows, tile_columns, tiles_h, tiles_w, tiles_per_image;
   std::int64_t step_h, step_w, unit_h, unit_w, span_h, span_w;
   std::int64_t run_columns, patch_columns, patch_pitch, patch_rows, patch_pixels;
   std::int64_t taps, outer_taps, chunks, stages, steps;
   std::int64_t patch_slots, patch_bytes, group_blocks;
   std::int64_t patches, pixels, offsets, best, flag, peaks, shared_memory;  // byte offsets and their sum
 };
-Shape shape_of(const Problem& problem, const Tile& tile, Gather gather, std::int64_t chunk, std::int64_t tile_columns,
-               bool whole_window);
+Shape shape_of(const Problem& problem, const Tile& tile, const Layout& layout);
+Layout layout_of(const Plan& plan);
 
 // What Plan::workspace_bytes is divided into: the packed weight at 0, then each split's minima, the parts' sums, and
 // counters of what is finished; for float32 as float16 the filters' factors, what is to be zero at first (the

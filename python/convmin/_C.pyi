@@ -45,6 +45,7 @@ class Plan(TypedDict, total=False):
     stages: int
     tile_rows: int
     tile_columns: int
+    padded: bool
     taps: int
     parts: int
     splits: int

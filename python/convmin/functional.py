@@ -9,6 +9,11 @@ from torch.nn import functional as F
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 IntOrPair = int | Sequence[int]
+_ops = torch.ops.convmin
+
+
+def _pair(value: Any) -> Any:
+    return [value, value] if type(value) is int else value
 
 
 def as_pair(op: str, name: str, value: Any) -> list[int]:
@@ -110,8 +115,12 @@ def conv2d_scale_min(
     if has_torch_function_variadic(input, weight, bias):  # a torch.fx proxy, a tensor subclass
         arguments = (input, weight, bias, scale, stride, padding, dilation, groups)
         return handle_torch_function(conv2d_scale_min, (input, weight, bias), *arguments)
-    arguments = resolve("conv2d_scale_min", input, weight, bias, scale, stride, padding, dilation, groups)
-    return torch.ops.convmin.conv2d_scale_min.default(*arguments)
+    try:  # small calls feel what resolve() costs
+        pairs = _pair(stride), _pair(padding), _pair(dilation)
+        return _ops.conv2d_scale_min.default(input, weight, bias, scale, *pairs, groups)
+    except (TypeError, RuntimeError):  # 'same' and 'valid', other sequences; and mistakes, whose argument is named here
+        arguments = resolve("conv2d_scale_min", input, weight, bias, scale, stride, padding, dilation, groups)
+        return _ops.conv2d_scale_min.default(*arguments)
 
 
 def conv2d_scale_min_with_indices(
@@ -143,5 +152,11 @@ def conv2d_scale_min_with_indices(
     if has_torch_function_variadic(input, weight, bias):  # a torch.fx proxy, a tensor subclass
         arguments = (input, weight, bias, scale, stride, padding, dilation, groups)
         return handle_torch_function(conv2d_scale_min_with_indices, (input, weight, bias), *arguments)
-    arguments = resolve("conv2d_scale_min_with_indices", input, weight, bias, scale, stride, padding, dilation, groups)
-    return torch.ops.convmin.conv2d_scale_min_with_indices.default(*arguments)
+    try:  # small calls feel what resolve() costs
+        pairs = _pair(stride), _pair(padding), _pair(dilation)
+        return _ops.conv2d_scale_min_with_indices.default(input, weight, bias, scale, *pairs, groups)
+    except (TypeError, RuntimeError):  # 'same' and 'valid', other sequences; and mistakes, whose argument is named here
+        arguments = resolve(
+            "conv2d_scale_min_with_indices", input, weight, bias, scale, stride, padding, dilation, groups
+        )
+        return _ops.conv2d_scale_min_with_indices.default(*arguments)
