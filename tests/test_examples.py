@@ -93,15 +93,13 @@ def test_commands() -> None:
 
 
 def test_the_ladder_compiles(tmp_path: Path) -> None:
-    """Every step, for the oldest GPU that has its instructions and for Hopper."""
+    """Every step, for the oldest GPU that has its instructions."""
     if shutil.which("nvcc") is None:
         pytest.skip("no nvcc")
-    for arch in ("8.0", "9.0a"):
-        finished = run_python(
-            str(ROOT / "benchmarks/ladder/run.py"), "--build-only", "--arch", arch, "--folder", str(tmp_path / arch)
-        )
-        assert finished.returncode == 0, finished.stderr
-        assert len(list((tmp_path / arch).glob("*.so"))) == 4
+    arguments = ["--build-only", "--arch", "8.0", "--folder", str(tmp_path)]
+    finished = run_python(str(ROOT / "benchmarks/ladder/run.py"), *arguments)
+    assert finished.returncode == 0, finished.stderr
+    assert len(list(tmp_path.glob("*.so"))) == 4
 
 
 @pytest.mark.cuda
