@@ -32,8 +32,7 @@ struct WindowInput {
 
   // The tile's corner.
   struct Tile {
-    std::int64_t n;
-    int h, w;
+    int n, h, w;
   };
 
   const Params& params;
@@ -64,8 +63,8 @@ struct WindowInput {
 
   __device__ __forceinline__ Tile tile_at(std::int64_t index) const {
     const int across = (params.w + kStripTileW - 1) / kStripTileW, down = (params.h + kRows - 1) / kRows;
-    const std::int64_t n = index / (across * down);
-    const auto rest = static_cast<int>(index - n * across * down);
+    const auto n = static_cast<int>(index / (across * down));
+    const auto rest = static_cast<int>(index - static_cast<std::int64_t>(n) * across * down);
     return {n, rest / across * kRows, rest % across * kStripTileW};
   }
 
@@ -126,7 +125,7 @@ struct WindowInput {
     const int h = tile.h + row;
     if (h >= params.h) return;
     auto* to = static_cast<Element*>(params.grad_input) +
-               ((tile.n * params.h + h) * params.w + tile.w + column) * params.c + group * params.group_channels +
+               ((static_cast<std::int64_t>(tile.n) * params.h + h) * params.w + tile.w + column) * params.c + group * params.group_channels +
                first_channel + lane * kVector;
     const bool whole = params.group_channels % kVector == 0;
 #pragma unroll
@@ -166,7 +165,7 @@ struct WindowInput {
     constexpr int kPart = kVectorBytes / static_cast<int>(sizeof(Element));
     const std::int64_t plane = static_cast<std::int64_t>(params.h) * params.w;
     auto* corner = static_cast<Element*>(params.grad_input) +
-                   (tile.n * params.c + group * params.group_channels + first_channel) * plane +
+                   (static_cast<std::int64_t>(tile.n) * params.c + group * params.group_channels + first_channel) * plane +
                    static_cast<std::int64_t>(tile.h) * params.w + tile.w;
     const int rows = min(kRows, params.h - tile.h), columns = min(kStripTileW, params.w - tile.w);
     if (params.w % kPart == 0) {
