@@ -111,6 +111,23 @@ def test_headline(name: str) -> None:
     assert by_memory * plan["threads"] >= 256
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize("storage", ["contiguous", "channels_last"])
+def test_two_blocks_share_a_multiprocessor_of_an_a100(dtype: torch.dtype, storage: str) -> None:
+    """What docs/sm80.md says: of common layers, one block's epilogue runs under another's multiplication."""
+    for problem in (
+        Problem(n=64, c=64, h=256, w=256, k=128),
+        Problem(n=64, c=64, h=56, w=56, k=64, padding=(1, 1)),
+        Problem(n=64, c=256, h=14, w=14, k=256, padding=(1, 1)),
+        Problem(n=64, c=1024, h=14, w=14, k=256, r=1, s=1),
+        Problem(n=64, c=3, h=224, w=224, k=64, r=7, s=7, stride=(2, 2), padding=(3, 3)),
+    ):
+        problem = problem.replace(dtype=dtype, storage=storage)
+        device = DEVICES["A100"]
+        plan = _C.plan(describe(problem, "tf32"), device.as_dict(), "sm80")
+        assert 2 * (plan["shared_memory"] + 1024) <= device.shared_memory_per_sm, f"{plan['shared_memory']}: {problem}"
+
+
 def test_no_image() -> None:
     """N = 0 plans nothing to do."""
     plan = _C.plan(describe(Problem(n=0)), DEVICES["H200"].as_dict())

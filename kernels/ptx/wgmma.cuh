@@ -1,5 +1,5 @@
-// wgmma: D[64, N] += A[64, K] * B[N, K]^T by a warpgroup, a step of 32 bytes in K (16 values of 16 bits, 8 of TF32), A and B in shared memory, D in registers.
-// PTX ISA, "Asynchronous warpgroup level matrix instructions".
+// wgmma: D[64, N] += A[64, K] * B[N, K]^T by a warpgroup, a step of 32 bytes in K (16 values of 16 bits, 8 of TF32), A
+// and B in shared memory, D in registers. PTX ISA, "Asynchronous warpgroup level matrix instructions".
 #pragma once
 
 #include <cuda_bf16.h>
@@ -10,9 +10,11 @@
 namespace convmin::ptx {
 
 // Descriptors of a matrix of 128-byte rows (K-major) under the 128-byte swizzle, in groups of 8 rows that lie next to
-// each other, or `stride` bytes apart. The swizzle is a function of the address, so the matrix may start at any row, and
-// at any 32-byte step within the row. The address is in the low word, the groups' stride in the high one.
-__host__ __device__ constexpr std::uint32_t wgmma_descriptor_high(std::uint32_t stride) { return stride >> 4 | 1u << 30; }
+// each other, or `stride` bytes apart. The swizzle is a function of the address, so the matrix may start at any row,
+// and at any 32-byte step within the row. The address is in the low word, the groups' stride in the high one.
+__host__ __device__ constexpr std::uint32_t wgmma_descriptor_high(std::uint32_t stride) {
+  return stride >> 4 | 1u << 30;
+}
 inline constexpr std::uint32_t kWgmmaDescriptorHigh = wgmma_descriptor_high(1024);
 
 __device__ __forceinline__ std::uint32_t wgmma_descriptor(std::uint32_t address) {

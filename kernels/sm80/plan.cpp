@@ -46,13 +46,18 @@ Axis axis_of(std::int64_t taps, std::int64_t stride, std::int64_t dilation) {
 }
 
 // Estimated cycles of a multiprocessor. A tensor core's rate by mma.sync on Hopper; the rest counts instructions.
-constexpr double kCyclesPerOutput = 0.025;  // of a step: 64 bytes of the reduction
-constexpr double kCyclesPerResult = 0.02;   // of the epilogue, for an output of a block
-constexpr double kCyclesOfScaling = 8000;   // two more launches and two that find nothing to do
-constexpr double kCyclesPerBlock = 2000;    // tables and the first loads
-constexpr double kCyclesPerPartial = 0.06;  // of a partial sum, written or read
-double cycles_per_pixel(Gather gather) {    // of a stage's patch
-  return gather == Gather::kChannels ? 0.6 : gather == Gather::kPixels ? 1.2 : 2.4;
+constexpr double kCyclesPerOutput = 0.025;                    // of a step: 64 bytes of the reduction
+constexpr double kCyclesPerResult = 0.02;                     // of the epilogue, for an output of a block
+constexpr double kCyclesOfScaling = 8000;                     // two more launches and two that find nothing to do
+constexpr double kCyclesPerBlock = 2000;                      // tables and the first loads
+constexpr double kCyclesPerPartial = 0.06;                    // of a partial sum, written or read
+double cycles_per_pixel(const Layout& layout, bool scaled) {  // of a stage's patch: 64 bytes of operands
+  switch (layout.gather) {
+    case Gather::kChannels: return scaled ? 4 : 1;              // through registers; past them
+    case Gather::kPixels: return layout.chunk == 16 ? 3.5 : 7;  // a load for each element
+    case Gather::kTaps: return layout.chunk == 16 ? 6.5 : 13;   // and a table's entry
+  }
+  return 0;
 }
 
 struct Choice {
@@ -90,14 +95,15 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
   }
   const std::int64_t blocks = tiles * choice->splits * choice->parts;
   const double rate = (chunk_of(problem, choice->scaled) == 16 ? 2 : 1) /
-                      (tile.efficiency * (per_sm == 1 ? 0.75 : 1.0) * (choice->layout.padded ? 1.0 : 0.9));
-  const double one = kCyclesPerBlock +
-                     static_cast<double>(ceil_divide(channel_blocks, choice->splits)) *
-                         (static_cast<double>(ceil_divide(shape.stages, choice->parts)) *
-                              (static_cast<double>(shape.taps) * outputs * kCyclesPerOutput * rate +
-                               static_cast<double>(shape.patch_pixels) * cycles_per_pixel(choice->layout.gather)) +
-                          outputs * kCyclesPerResult) +
-                     (choice->parts > 1 ? static_cast<double>(1 + choice->parts) * outputs * kCyclesPerPartial : 0);
+                      (tile.efficiency * (per_sm == 1 ? 0.6 : 1.0) * (choice->layout.padded ? 1.0 : 0.9));
+  const double one =
+      kCyclesPerBlock +
+      static_cast<double>(ceil_divide(channel_blocks, choice->splits)) *
+          (static_cast<double>(ceil_divide(shape.stages, choice->parts)) *
+               (static_cast<double>(shape.taps) * outputs * kCyclesPerOutput * rate +
+                static_cast<double>(shape.patch_pixels) * cycles_per_pixel(choice->layout, choice->scaled)) +
+           outputs * kCyclesPerResult) +
+      (choice->parts > 1 ? static_cast<double>(1 + choice->parts) * outputs * kCyclesPerPartial : 0);
   const std::int64_t rest = ceil_divide(blocks % resident, device.sm_count);  // of the last wave, a multiprocessor
   // A block alone on a multiprocessor takes longer than its share.
   choice->cost =

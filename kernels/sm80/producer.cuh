@@ -123,6 +123,16 @@ class Producer {
   }
 
  private:
+  // Of the patch. Neighbouring lanes have neighbouring vectors of a pixel where those lie together, else one of each of
+  // neighbouring pixels.
+  __device__ __forceinline__ int pixel_of(int item) const {
+    return T::kGather == Gather::kChannels ? item / T::kPacks
+                                           : static_cast<int>(params_.by_patch_pixels.divide(item).remainder);
+  }
+  __device__ __forceinline__ int pack_of(int item) const {
+    return T::kGather == Gather::kChannels ? item % T::kPacks
+                                           : static_cast<int>(params_.by_patch_pixels.divide(item).quotient);
+  }
   __device__ __forceinline__ int items() const { return T::kPacks * params_.patch_pixels; }
 
   // A batch of the current stage's patch, into registers and from there to shared memory.
@@ -132,8 +142,7 @@ class Producer {
       const int item = (batch_ * T::kItems + i) * kThreads + thread_;
       targets_[i] = -1;
       if (item >= items()) continue;
-      const QuotientRemainder at = params_.by_patch_pixels.divide(item);
-      const int pack = static_cast<int>(at.quotient), e = static_cast<int>(at.remainder);
+      const int e = pixel_of(item), pack = pack_of(item);
       targets_[i] = place(e) + pack * 16;
       const Pixel pixel = pixels_[e];
       if constexpr (T::kGather == Gather::kTaps) {
@@ -201,7 +210,7 @@ class Producer {
 #pragma unroll
     for (const float value : pack.values) largest = fmaxf(largest, fabsf(value));
     if (largest != 0.0f) {
-      atomicMax(&peaks()[params_.by_patch_pixels.divide(item).remainder], __float_as_uint(largest));
+      atomicMax(&peaks()[pixel_of(item)], __float_as_uint(largest));
     }
   }
 

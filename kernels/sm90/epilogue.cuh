@@ -106,7 +106,8 @@ struct Epilogue {
     unsigned factors_[T::kScalesFilters ? kValues / 2 : 1];
   };
 
-  // Takes a block of output channels into the minima of a thread's two pixels; `valid` of the block's channels are real.
+  // Takes a block of output channels into the minima of a thread's two pixels; `valid` of the block's channels are
+  // real.
   static __device__ __forceinline__ void reduce(const Affine& affine, int first_channel, int valid,
                                                 const Accumulators& accumulators, Min (&best)[2]) {
     // A padding channel may not even be offered: its weights are zeros, and zero times an infinite input is NaN.

@@ -101,11 +101,19 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   return nullptr;
 }
 
-const char* drawback(const Problem& problem, const Device& /*device*/, const Plan& plan) {
-  // Patches of 8 columns fill their tiles. They multiply float32 as TF32, at half the rate.
-  const double columns = static_cast<double>(problem.ow) / static_cast<double>(shape_of(problem, plan.tile_n).strips * kTileM);
-  const double least = problem.dtype == DType::kFloat32 ? 0.4 : 0.6;
-  return columns < least ? "rows so narrow that much of its strips would be padding" : nullptr;
+const char* drawback(const Problem& problem, const Device& device, const Plan& plan) {
+  // Patches of 8 columns fill their tiles. What they cost in NCHW, or in float32, which they multiply as TF32 at half
+  // the rate, is more than a strip's padding down to 0.4 (measured: docs/kernels.md).
+  const bool is_float = problem.dtype == DType::kFloat32;
+  const std::int64_t strips = shape_of(problem, plan.tile_n).strips;
+  const double columns = static_cast<double>(problem.ow) / static_cast<double>(strips * kTileM);
+  if (columns < (is_float || plan.gather == Gather::kPixels ? 0.4 : 0.6)) {
+    return "rows so narrow that much of its strips would be padding";
+  }
+  // The launches that see to float32's range take some 10 us.
+  if (is_float && problem.n * strips * problem.oh < 4 * device.sm_count)
+    return "too little work for float32's range check";
+  return nullptr;
 }
 
 Workspace workspace(const Problem& problem, const Plan& plan) {

@@ -23,9 +23,9 @@ class Mainloop {
     for (int i = 0; i < T::kPerConsumer; ++i) {
       const int subtile = first_subtile + i, x = subtile % patch.subtiles_x, rest = subtile / patch.subtiles_x;
       const int y = rest % patch.subtiles_y, n = rest / patch.subtiles_y;
-      subtile_[i] = uniform((n * patch.image_pixels + y * patch.subtile_h * params.stride_h * patch.pitch +
-                             x * patch.subtile_w) *
-                            kRowUnits);
+      subtile_[i] =
+          uniform((n * patch.image_pixels + y * patch.subtile_h * params.stride_h * patch.pitch + x * patch.subtile_w) *
+                  kRowUnits);
     }
   }
 
@@ -94,7 +94,7 @@ class Mainloop {
   const Shared& shared_;
   const bool leader_;
   Cursor input_, weight_;
-  std::uint32_t high_;                       // of the input's descriptors
+  std::uint32_t high_;                      // of the input's descriptors
   std::uint32_t subtile_[T::kPerConsumer];  // where they begin in a slot
 };
 

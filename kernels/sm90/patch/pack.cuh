@@ -1,5 +1,5 @@
-// Packs the weight into the tiles that the patch kernel streams: K-major, swizzled, float32 rounded to TF32. And sets the
-// tiles' counters to zero.
+// Packs the weight into the tiles that the patch kernel streams: K-major, swizzled, float32 rounded to TF32. And sets
+// the tiles' counters to zero.
 #pragma once
 
 #include "ptx/mma.cuh"
@@ -18,8 +18,9 @@ __global__ void __launch_bounds__(kPackThreads) conv_scale_min_sm90_patch_pack(c
   const int block = row / T::kTileN, n = row - block * T::kTileN;  // block counts over groups
   const int group = block / params.blocks_n, k = (block - group * params.blocks_n) * T::kTileN + n;
   const bool real = k < params.group_outputs;
-  const auto* filter = static_cast<const Element*>(params.weight) +
-                       (real ? static_cast<std::int64_t>(group) * params.group_outputs + k : 0) * params.weight_stride_k;
+  const auto* filter =
+      static_cast<const Element*>(params.weight) +
+      (real ? static_cast<std::int64_t>(group) * params.group_outputs + k : 0) * params.weight_stride_k;
   if (params.splits > 1 && chunk == 0) {
     for (int i = row * kPackThreads + static_cast<int>(threadIdx.x); i < params.tiles;
          i += static_cast<int>(gridDim.x) * kPackThreads) {

@@ -5,7 +5,6 @@
 
 namespace convmin::sm90::patch {
 
-
 struct Params {
   const void* input;
   const void* bias;

@@ -106,7 +106,8 @@ Tables tables_of(const Problem& problem, const Patch& patch, int tile_n) {
 }
 
 int stages_of(const Problem& problem, const Patch& patch, const Plan& plan) {
-  const int used = tables_of(problem, patch, plan.tile_n).bytes + kSwizzleBytes + plan.stages * patch.pixels * kRowBytes;
+  const int used =
+      tables_of(problem, patch, plan.tile_n).bytes + kSwizzleBytes + plan.stages * patch.pixels * kRowBytes;
   return (plan.shared_memory - used) / (plan.tile_n * kRowBytes);
 }
 
@@ -149,8 +150,8 @@ const char* plan(const Problem& original, const Device& device, Plan* plan) {
   const auto scale = static_cast<float>(original.scale);
   if (!std::isfinite(scale) || scale == 0.0f) return "scale is zero, infinite or NaN";
   for (const std::int64_t extent :
-       {original.h + 2 * original.padding_h, original.w + 2 * original.padding_w, original.c,
-        original.stride_h, original.stride_w, original.n * original.oh * original.ow}) {
+       {original.h + 2 * original.padding_h, original.w + 2 * original.padding_w, original.c, original.stride_h,
+        original.stride_w, original.n * original.oh * original.ow}) {
     if (extent >= std::int64_t{1} << 30) return "an extent, or the number of output pixels, is 2^30 or more";
   }
   const Problem problem = simplified(original);
@@ -180,8 +181,9 @@ const char* plan(const Problem& original, const Device& device, Plan* plan) {
     // Too few tiles to fill the GPU: units share a tile, a run of the tiles of output channels each.
     const std::int64_t blocks = problem.groups * blocks_n;
     const std::int64_t splits = std::clamp<std::int64_t>(device.sm_count / tiles, 1, blocks);
-    const double cost = static_cast<double>(ceil_divide(tiles * splits, device.sm_count) * ceil_divide(blocks, splits)) *
-                        (per_consumer == 2 ? 1.9 : 1.0);
+    const double cost =
+        static_cast<double>(ceil_divide(tiles * splits, device.sm_count) * ceil_divide(blocks, splits)) *
+        (per_consumer == 2 ? 1.9 : 1.0);
     if (cost >= least) continue;
     least = cost;
     // What the input does not need, the weight gets.
@@ -211,8 +213,19 @@ const char* plan(const Problem& original, const Device& device, Plan* plan) {
   return nullptr;
 }
 
-const char* drawback(const Problem& /*problem*/, const Device& device, const Plan& plan) {
-  return plan.blocks * 4 < device.sm_count ? "tiles for less than a quarter of the GPU" : nullptr;
+const char* drawback(const Problem& problem, const Device& device, const Plan& plan) {
+  const std::int64_t chunks = ceil_divide(problem.c / problem.groups, chunk_of(problem.dtype));
+  const std::int64_t blocks_n = ceil_divide(problem.k / problem.groups, plan.tile_n),
+                     blocks = problem.groups * blocks_n;
+  const std::int64_t taps = problem.r * problem.s;
+  const bool resident = chunks <= plan.stages;
+  // Three warps transpose more slowly than the tensor cores multiply, but for many output channels once.
+  if (plan.gather == Gather::kPixels && !(resident && blocks_n >= 4)) return "NCHW, whose pixels it transposes slowly";
+  if (taps == 1 && !resident) return "a 1 x 1 kernel over more input channels than stay in shared memory";
+  // A unit's sums are one chain, which sm80 can cut.
+  const std::int64_t chain = ceil_divide(blocks, plan.splits) * chunks * taps;
+  if (plan.blocks * 2 < device.sm_count && chain > 48) return "few tiles with long sums each";
+  return nullptr;
 }
 
 }  // namespace convmin::sm90::patch

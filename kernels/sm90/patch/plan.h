@@ -14,11 +14,11 @@ const char* drawback(const Problem& problem, const Device& device, const Plan& p
 // input row is `planes` runs of `plane` columns: a run holds the columns of one remainder by the stride, so that
 // neighbouring output pixels find their inputs next to each other.
 struct Patch {
-  int subtile_h, subtile_w;                 // 8 x 8 or 1 x 64
-  int subtiles_n, subtiles_y, subtiles_x;   // as many as the consumers have together
-  int height, width;                        // output rows and columns
-  int halo_h, planes, plane;                // rows; runs of a row and their pixels
-  int pitch, image_pixels, pixels;          // pixels of a row, of an image's rows, of the patch
+  int subtile_h, subtile_w;                // 8 x 8 or 1 x 64
+  int subtiles_n, subtiles_y, subtiles_x;  // as many as the consumers have together
+  int height, width;                       // output rows and columns
+  int halo_h, planes, plane;               // rows; runs of a row and their pixels
+  int pitch, image_pixels, pixels;         // pixels of a row, of an image's rows, of the patch
 };
 
 // The problem as the kernel computes it: a kernel of one row or column needs no input that the stride skips, and rows
@@ -28,8 +28,8 @@ Problem simplified(Problem problem);
 // The patch of an accepted plan, for the simplified problem.
 Patch patch_of(const Problem& problem, const Plan& plan);
 
-// Byte offsets of shared memory's tables: of the patch's pixels in the input, of the taps in the patch, and of what each
-// output channel adds. The weight's stages follow, then the input's slots.
+// Byte offsets of shared memory's tables: of the patch's pixels in the input, of the taps in the patch, and of what
+// each output channel adds. The weight's stages follow, then the input's slots.
 struct Tables {
   int offsets, taps, addends;  // the last word is the splits'
   int bytes;

@@ -1,5 +1,5 @@
-// The producer warpgroup: three warps bring the input under a tile, chunk of channels by chunk, into the ring's slots as
-// [pixel][128 bytes], swizzled; a thread of the fourth streams the packed weight.
+// The producer warpgroup: three warps bring the input under a tile, chunk of channels by chunk, into the ring's slots
+// as [pixel][128 bytes], swizzled; a thread of the fourth streams the packed weight.
 #pragma once
 
 #include "ptx/bulk_copy.cuh"
@@ -69,7 +69,8 @@ class Gatherer {
       const int image = of_all / patch.halo_h, row = of_all - image * patch.halo_h;
       const int plane = in_row / patch.plane, column = in_row - plane * patch.plane;
       const int n = origin.n + image, ih = first_h + row, iw = first_w_ + column * params_.stride_w + plane;
-      const bool row_inside = of_all < rows && n < params_.n && static_cast<unsigned>(ih) < static_cast<unsigned>(params_.h);
+      const bool row_inside =
+          of_all < rows && n < params_.n && static_cast<unsigned>(ih) < static_cast<unsigned>(params_.h);
       const std::int64_t offset = n * params_.input_stride_n + ih * params_.input_stride_h;
       if (params_.vectors) {
         const bool inside = row_inside && static_cast<unsigned>(iw) < static_cast<unsigned>(params_.w);
@@ -126,7 +127,9 @@ class Gatherer {
     return slot + pixel * kRowBytes + (pack ^ (pixel & 7)) * 16;
   }
   // Packs that the tensor cores' steps over so many channels read.
-  static __device__ __forceinline__ int packs_of(int channels) { return (channels + 2 * T::kPack - 1) / (2 * T::kPack) * 2; }
+  static __device__ __forceinline__ int packs_of(int channels) {
+    return (channels + 2 * T::kPack - 1) / (2 * T::kPack) * 2;
+  }
 
   // Lanes walk a pixel's packs, then pixels.
   __device__ __forceinline__ void copy_vectors(const Element* source, std::uint32_t slot, int channels) const {
@@ -164,9 +167,9 @@ class Gatherer {
     }
   }
 
-  // NCHW, and whatever vectors of channels don't fit: kPixels neighbouring pixels of a row by one load for each channel,
-  // transposed in registers. The 8 lanes whose stores go together hold kPixels packs of 8 / kPixels neighbouring
-  // vectors, which the swizzle spreads over all banks.
+  // NCHW, and whatever vectors of channels don't fit: kPixels neighbouring pixels of a row by one load for each
+  // channel, transposed in registers. The 8 lanes whose stores go together hold kPixels packs of 8 / kPixels
+  // neighbouring vectors, which the swizzle spreads over all banks.
   template <int kPixels>
   __device__ __forceinline__ void load_pixels(const Element* source, std::uint32_t slot, int channels) const {
     constexpr int kTogether = 8 / kPixels;

@@ -3,13 +3,13 @@
 
 namespace convmin::sm90::patch {
 
-inline constexpr int kSubtile = 64;        // output pixels of a wgmma: 8 x 8 of an image, or 64 of a row
-inline constexpr int kRowBytes = 128;      // of a pixel, and of an output channel, in one chunk of input channels
-inline constexpr int kConsumers = 2;       // warpgroups, of one or two subtiles each
+inline constexpr int kSubtile = 64;    // output pixels of a wgmma: 8 x 8 of an image, or 64 of a row
+inline constexpr int kRowBytes = 128;  // of a pixel, and of an output channel, in one chunk of input channels
+inline constexpr int kConsumers = 2;   // warpgroups, of one or two subtiles each
 inline constexpr int kThreads = 128 * (1 + kConsumers);
-inline constexpr int kGatherers = 96;      // threads that bring the input; the producer's last warp brings the weight
-inline constexpr int kMaxSlots = 16;       // chunks of the input in shared memory
-inline constexpr int kMaxStages = 8;       // tiles of the weight in shared memory
+inline constexpr int kGatherers = 96;  // threads that bring the input; the producer's last warp brings the weight
+inline constexpr int kMaxSlots = 16;   // chunks of the input in shared memory
+inline constexpr int kMaxStages = 8;   // tiles of the weight in shared memory
 inline constexpr int kMinStages = 3;
 inline constexpr int kBarrierBytes = 2 * 8 * (kMaxSlots + kMaxStages);
 inline constexpr int kSwizzleBytes = 1024;  // alignment that the swizzle asks of a buffer

@@ -58,7 +58,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "driver, highest SM clock, power limit": nvidia_smi(limits, device) if cuda else None,
         "threads": None if cuda else torch.get_num_threads(),
         "python": platform.python_version(),
-        "system": platform.platform(),
+        "system": f"{platform.system()}-{platform.machine()}",
     }
 
 
