@@ -65,6 +65,14 @@ def test_modes(mode: str, device: str) -> None:
             )  # a bias before BatchNorm has a gradient of noise
 
 
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_paddings_by_name(padding: str) -> None:
+    """They become integers on the way into the graph."""
+    layer = convmin.ConvScaleMin2d(3, 8, (3, 4), 2.0, padding=padding)
+    x = torch.rand(2, 3, 12, 12)
+    torch.testing.assert_close(torch.compile(layer, fullgraph=True, backend="aot_eager")(x), layer(x))
+
+
 def test_no_graph_break() -> None:
     """Dynamo sees one graph, and the operator by its name in it."""
     explanation = torch._dynamo.explain(Classifier())(torch.rand(2, 3, 12, 12))

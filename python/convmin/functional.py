@@ -115,12 +115,14 @@ def conv2d_scale_min(
     if has_torch_function_variadic(input, weight, bias):  # a torch.fx proxy, a tensor subclass
         arguments = (input, weight, bias, scale, stride, padding, dilation, groups)
         return handle_torch_function(conv2d_scale_min, (input, weight, bias), *arguments)
-    try:  # small calls feel what resolve() costs
-        pairs = _pair(stride), _pair(padding), _pair(dilation)
-        return _ops.conv2d_scale_min.default(input, weight, bias, scale, *pairs, groups)
-    except (TypeError, RuntimeError):  # 'same' and 'valid', other sequences; and mistakes, whose argument is named here
-        arguments = resolve("conv2d_scale_min", input, weight, bias, scale, stride, padding, dilation, groups)
-        return _ops.conv2d_scale_min.default(*arguments)
+    if not torch.compiler.is_compiling():  # a graph holds what it is called with, and no attempts
+        try:  # small calls feel what resolve() costs
+            pairs = _pair(stride), _pair(padding), _pair(dilation)
+            return _ops.conv2d_scale_min.default(input, weight, bias, scale, *pairs, groups)
+        except (TypeError, RuntimeError):
+            pass  # 'same' and 'valid', other sequences; and mistakes, whose argument is named here
+    resolved = resolve("conv2d_scale_min", input, weight, bias, scale, stride, padding, dilation, groups)
+    return _ops.conv2d_scale_min.default(*resolved)
 
 
 def conv2d_scale_min_with_indices(
@@ -152,11 +154,11 @@ def conv2d_scale_min_with_indices(
     if has_torch_function_variadic(input, weight, bias):  # a torch.fx proxy, a tensor subclass
         arguments = (input, weight, bias, scale, stride, padding, dilation, groups)
         return handle_torch_function(conv2d_scale_min_with_indices, (input, weight, bias), *arguments)
-    try:  # small calls feel what resolve() costs
-        pairs = _pair(stride), _pair(padding), _pair(dilation)
-        return _ops.conv2d_scale_min_with_indices.default(input, weight, bias, scale, *pairs, groups)
-    except (TypeError, RuntimeError):  # 'same' and 'valid', other sequences; and mistakes, whose argument is named here
-        arguments = resolve(
-            "conv2d_scale_min_with_indices", input, weight, bias, scale, stride, padding, dilation, groups
-        )
-        return _ops.conv2d_scale_min_with_indices.default(*arguments)
+    if not torch.compiler.is_compiling():  # a graph holds what it is called with, and no attempts
+        try:  # small calls feel what resolve() costs
+            pairs = _pair(stride), _pair(padding), _pair(dilation)
+            return _ops.conv2d_scale_min_with_indices.default(input, weight, bias, scale, *pairs, groups)
+        except (TypeError, RuntimeError):
+            pass  # 'same' and 'valid', other sequences; and mistakes, whose argument is named here
+    resolved = resolve("conv2d_scale_min_with_indices", input, weight, bias, scale, stride, padding, dilation, groups)
+    return _ops.conv2d_scale_min_with_indices.default(*resolved)
