@@ -25,7 +25,7 @@ at::Tensor as_layout(const at::Tensor& tensor, at::ScalarType type, bool channel
 // The convolution of images [first, last) and output rows [begin, end).
 at::Tensor convolve_slab(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                          const Convolution<std::int64_t>& convolution, const Geometry<std::int64_t>& geometry,
-                         const SlabPlan& slabs, std::int64_t first, std::int64_t last, std::int64_t begin,
+                         bool channels_last, std::int64_t first, std::int64_t last, std::int64_t begin,
                          std::int64_t end) {
   at::Tensor slab = last - first == geometry.n ? input : input.slice(0, first, last);
   std::array<std::int64_t, 2> padding = {convolution.padding[0], convolution.padding[1]};
@@ -50,7 +50,7 @@ at::Tensor convolve_slab(const at::Tensor& input, const at::Tensor& weight, cons
     padding[1] = 0;
   }
   if (explicit_padding != std::array<std::int64_t, 4>{}) slab = at::constant_pad_nd(slab, explicit_padding);
-  slab = as_layout(slab, weight.scalar_type(), slabs.channels_last);
+  slab = as_layout(slab, weight.scalar_type(), channels_last);
   return at::conv2d(slab, weight, bias, convolution.stride, padding, convolution.dilation, convolution.groups);
 }
 
@@ -77,10 +77,10 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& input_, const at::T
   const auto geometry = check_arguments<std::int64_t>(input_, weight_, bias_, convolution);
   const at::Tensor input = geometry.batched ? input_ : input_.unsqueeze(0);
   const at::ScalarType type = compute_type(input.scalar_type());
-  const SlabPlan slabs = plan_slabs(geometry.n, geometry.c, geometry.k, geometry.r * geometry.s, geometry.oh,
-                                    geometry.ow, convolution.groups, static_cast<std::int64_t>(at::elementSize(type)),
-                                    input.suggest_memory_format() == at::MemoryFormat::ChannelsLast);
-  const at::Tensor weight = as_layout(weight_, type, slabs.channels_last);
+  const SlabPlan slabs =
+      plan_slabs(geometry.n, geometry.k, geometry.oh, geometry.ow, static_cast<std::int64_t>(at::elementSize(type)));
+  const bool channels_last = input.suggest_memory_format() == at::MemoryFormat::ChannelsLast;
+  const at::Tensor weight = as_layout(weight_, type, channels_last);
   const auto bias = bias_.has_value() ? std::optional<at::Tensor>(bias_->to(type)) : std::nullopt;
 
   at::Tensor values = at::empty({geometry.n, 1, geometry.oh, geometry.ow}, input.options());
@@ -91,7 +91,8 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& input_, const at::T
     const std::int64_t last = std::min(geometry.n, first + slabs.images);
     for (std::int64_t begin = 0; begin < geometry.oh; begin += slabs.rows) {
       const std::int64_t end = std::min(geometry.oh, begin + slabs.rows);
-      const at::Tensor conv = convolve_slab(input, weight, bias, convolution, geometry, slabs, first, last, begin, end);
+      const at::Tensor conv =
+          convolve_slab(input, weight, bias, convolution, geometry, channels_last, first, last, begin, end);
       const bool all = last - first == geometry.n && end - begin == geometry.oh;
       const auto part = [&](const at::Tensor& whole) {
         return all ? whole : whole.slice(0, first, last).slice(2, begin, end);
@@ -100,9 +101,9 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& input_, const at::T
       const at::Tensor slab_indices = with_indices ? slab_target(part(indices), at::kInt) : at::Tensor();
       std::int32_t* index_data = with_indices ? slab_indices.mutable_data_ptr<std::int32_t>() : nullptr;
       if (type == at::kDouble) {
-        reduce_slab(conv, slabs.channels_last, scale, slab_values.mutable_data_ptr<double>(), index_data);
+        reduce_slab(conv, channels_last, scale, slab_values.mutable_data_ptr<double>(), index_data);
       } else {
-        reduce_slab(conv, slabs.channels_last, scale, slab_values.mutable_data_ptr<float>(), index_data);
+        reduce_slab(conv, channels_last, scale, slab_values.mutable_data_ptr<float>(), index_data);
       }
       if (values.scalar_type() != type) part(values).copy_(slab_values);
       if (with_indices && indices.scalar_type() != at::kInt) part(indices).copy_(slab_indices);

@@ -105,10 +105,10 @@ py::dict plan_as_dict(const py::dict& problem, const py::dict& device, const std
   return result;
 }
 
-py::tuple plan_slabs_as_tuple(std::int64_t n, std::int64_t c, std::int64_t k, std::int64_t taps, std::int64_t oh,
-                              std::int64_t ow, std::int64_t groups, std::int64_t element_size, bool channels_last) {
-  const SlabPlan plan = plan_slabs(n, c, k, taps, oh, ow, groups, element_size, channels_last);
-  return py::make_tuple(plan.images, plan.rows, plan.channels_last);
+py::tuple plan_slabs_as_tuple(std::int64_t n, std::int64_t k, std::int64_t oh, std::int64_t ow,
+                              std::int64_t element_size) {
+  const SlabPlan plan = plan_slabs(n, k, oh, ow, element_size);
+  return py::make_tuple(plan.images, plan.rows);
 }
 
 py::dict build_info() {
@@ -145,7 +145,6 @@ PYBIND11_MODULE(_C, m) {
   m.def("build_info", &convmin::build_info, "Versions, CUDA architectures and kernels of this build.");
   m.def("plan", &convmin::plan_as_dict, py::arg("problem"), py::arg("device"), py::arg("kernel") = "",
         "The CUDA plan for a problem on a device, neither of which needs to exist.");
-  m.def("plan_slabs", &convmin::plan_slabs_as_tuple, py::arg("n"), py::arg("c"), py::arg("k"), py::arg("taps"),
-        py::arg("oh"), py::arg("ow"), py::arg("groups"), py::arg("element_size"), py::arg("channels_last"),
-        "The CPU plan: (images, rows, channels_last) of a slab.");
+  m.def("plan_slabs", &convmin::plan_slabs_as_tuple, py::arg("n"), py::arg("k"), py::arg("oh"), py::arg("ow"),
+        py::arg("element_size"), "The CPU plan: (images, rows) of a slab.");
 }

@@ -17,8 +17,10 @@ struct Minimum;
 
 template <>
 struct Minimum<false> {
-  float value = HUGE_VALF;
+  float value;
 
+  // Not a member initializer: nvcc 13.0 applies one to the first row alone of an array of arrays, and clears the rest.
+  __device__ __forceinline__ Minimum() : value(HUGE_VALF) {}
   __device__ __forceinline__ void merge(const Minimum& other) { value = ptx::min_nan(value, other.value); }
   __device__ __forceinline__ void reduce_quad() {
     value = ptx::min_nan(value, __shfl_xor_sync(0xffffffffu, value, 1));

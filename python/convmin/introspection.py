@@ -161,16 +161,13 @@ def explain(
 def _explain_cpu(input: Tensor, weight: Tensor, output: Tensor) -> Explanation:
     compute = torch.float64 if input.dtype == torch.float64 else torch.float32
     channels_last = input.is_contiguous(memory_format=torch.channels_last) and not input.is_contiguous()
-    n, c, k = input.shape[0], input.shape[1], weight.shape[0]
-    oh, ow = output.shape[-2:]
-    taps, groups = weight.shape[2] * weight.shape[3], c // weight.shape[1]
-    images, rows, last = _C.plan_slabs(n, c, k, taps, oh, ow, groups, compute.itemsize, channels_last)
+    images, rows = _C.plan_slabs(input.shape[0], weight.shape[0], *output.shape[-2:], compute.itemsize)
     return Explanation(
         kernel="cpu",
         precision="ieee" if input.dtype == torch.float32 else str(compute).removeprefix("torch."),
         tile=(images, rows),
         reason=f"ATen's convolution on slabs of {images} image(s) x {rows} output row(s), scale and minimum fused",
-        details={"layout": "channels_last" if last else "contiguous"},
+        details={"layout": "channels_last" if channels_last else "contiguous"},
     )
 
 
