@@ -158,6 +158,28 @@ def test_wide_rows(on: Target, problem: Problem, precision: str) -> None:
     check(problem, on, precision)
 
 
+# Pixels for more than one round of a GPU's largest tiles. With so few output channels many minima are positive: padding
+# must not win, nor what a minimum starts from.
+LARGE = [
+    Problem(n=1, h=256, w=256, dtype=dtype, storage=storage, weight_storage=storage, **case)
+    for dtype, storage, case in product(
+        (torch.float32, torch.float16, torch.bfloat16),
+        STORAGES[:2],
+        (
+            {"c": 16, "k": 1, "r": 1, "s": 1},
+            {"c": 72, "k": 3, "padding": (1, 1), "bias": False},
+            {"c": 32, "k": 130, "r": 1, "s": 1},
+        ),
+    )
+]
+
+
+@pytest.mark.parametrize(("on", "problem", "precision"), with_classes(LARGE))
+def test_large_images(on: Target, problem: Problem, precision: str) -> None:
+    """The same in the tiles that large images get."""
+    check(problem, on, precision)
+
+
 # Images too large for one slab of the CPU's cache: rows cut by stride, padding, dilation and window.
 TALL = [
     Problem(n=n, c=c, h=h, w=w, k=k, dtype=dtype, storage=storage, weight_storage=storage, **geometry)

@@ -18,8 +18,14 @@ constexpr std::int64_t kGrain = 32768;  // convolution outputs that are worth a 
 // float16 and bfloat16 are summed in float32 and rounded once, at the end.
 at::ScalarType compute_type(at::ScalarType type) { return type == at::kDouble ? at::kDouble : at::kFloat; }
 
+// Tensor::to, but for the trip through the dispatcher, which small calls feel.
+at::Tensor as_type(const at::Tensor& tensor, at::ScalarType type) {
+  return tensor.scalar_type() == type ? tensor : tensor.to(type);
+}
+
 at::Tensor as_layout(const at::Tensor& tensor, at::ScalarType type, bool channels_last) {
-  return tensor.to(type).contiguous(channels_last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
+  return as_type(tensor, type)
+      .contiguous(channels_last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
 }
 
 // The convolution of images [first, last) and output rows [begin, end).
@@ -51,7 +57,8 @@ at::Tensor convolve_slab(const at::Tensor& input, const at::Tensor& weight, cons
   }
   if (explicit_padding != std::array<std::int64_t, 4>{}) slab = at::constant_pad_nd(slab, explicit_padding);
   slab = as_layout(slab, weight.scalar_type(), channels_last);
-  return at::conv2d(slab, weight, bias, convolution.stride, padding, convolution.dilation, convolution.groups);
+  return at::convolution(slab, weight, bias, convolution.stride, padding, convolution.dilation, /*transposed=*/false,
+                         /*output_padding=*/{0, 0}, convolution.groups);
 }
 
 template <typename T>
@@ -81,7 +88,7 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& input_, const at::T
       plan_slabs(geometry.n, geometry.k, geometry.oh, geometry.ow, static_cast<std::int64_t>(at::elementSize(type)));
   const bool channels_last = input.suggest_memory_format() == at::MemoryFormat::ChannelsLast;
   const at::Tensor weight = as_layout(weight_, type, channels_last);
-  const auto bias = bias_.has_value() ? std::optional<at::Tensor>(bias_->to(type)) : std::nullopt;
+  const auto bias = bias_.has_value() ? std::optional<at::Tensor>(as_type(*bias_, type)) : std::nullopt;
 
   at::Tensor values = at::empty({geometry.n, 1, geometry.oh, geometry.ow}, input.options());
   at::Tensor indices;
