@@ -222,9 +222,10 @@ const char* drawback(const Problem& problem, const Device& device, const Plan& p
   // Three warps transpose more slowly than the tensor cores multiply, but for many output channels once.
   if (plan.gather == Gather::kPixels && !(resident && blocks_n >= 4)) return "NCHW, whose pixels it transposes slowly";
   if (taps == 1 && !resident) return "a 1 x 1 kernel over more input channels than stay in shared memory";
-  // A unit's sums are one chain, which sm80 can cut.
+  // A unit's sums are one chain, which sm80 can cut. In float32 that pays later.
   const std::int64_t chain = ceil_divide(blocks, plan.splits) * chunks * taps;
-  if (plan.blocks * 2 < device.sm_count && chain > 48) return "few tiles with long sums each";
+  const int few = problem.dtype == DType::kFloat32 ? device.sm_count / 6 : device.sm_count / 2;
+  if (plan.blocks < few && chain > 48) return "few tiles with long sums each";
   return nullptr;
 }
 
