@@ -47,7 +47,9 @@ def clean(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     python = folder / "bin" / "python"
     (site,) = folder.glob("lib/python*/site-packages")
     pip = ["-m", "pip", "--disable-pip-version-check", "--python", python]
-    run(sys.executable, *pip, "install", "--no-deps", "--no-index", wheel)
+    # PYTHONPATH would show pip the source tree's own metadata: "already satisfied".
+    elsewhere = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    run(sys.executable, *pip, "install", "--no-deps", "--no-index", wheel, cwd=folder, env=elsewhere)
     (site / "torch.pth").write_text(f"{Path(torch.__file__).parents[1]}\n")
     return python
 

@@ -125,8 +125,8 @@ struct WindowInput {
     const int h = tile.h + row;
     if (h >= params.h) return;
     auto* to = static_cast<Element*>(params.grad_input) +
-               ((static_cast<std::int64_t>(tile.n) * params.h + h) * params.w + tile.w + column) * params.c + group * params.group_channels +
-               first_channel + lane * kVector;
+               ((static_cast<std::int64_t>(tile.n) * params.h + h) * params.w + tile.w + column) * params.c +
+               group * params.group_channels + first_channel + lane * kVector;
     const bool whole = params.group_channels % kVector == 0;
 #pragma unroll
     for (int pixel = 0; pixel < kStrip; ++pixel, to += params.c) {
@@ -164,9 +164,10 @@ struct WindowInput {
   __device__ __forceinline__ void write_planes(const Tile& tile) const {
     constexpr int kPart = kVectorBytes / static_cast<int>(sizeof(Element));
     const std::int64_t plane = static_cast<std::int64_t>(params.h) * params.w;
-    auto* corner = static_cast<Element*>(params.grad_input) +
-                   (static_cast<std::int64_t>(tile.n) * params.c + group * params.group_channels + first_channel) * plane +
-                   static_cast<std::int64_t>(tile.h) * params.w + tile.w;
+    auto* corner =
+        static_cast<Element*>(params.grad_input) +
+        (static_cast<std::int64_t>(tile.n) * params.c + group * params.group_channels + first_channel) * plane +
+        static_cast<std::int64_t>(tile.h) * params.w + tile.w;
     const int rows = min(kRows, params.h - tile.h), columns = min(kStripTileW, params.w - tile.w);
     if (params.w % kPart == 0) {
 #pragma unroll 1
