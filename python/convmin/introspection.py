@@ -161,7 +161,8 @@ def explain(
 def _explain_cpu(input: Tensor, weight: Tensor, output: Tensor) -> Explanation:
     compute = torch.float64 if input.dtype == torch.float64 else torch.float32
     channels_last = input.is_contiguous(memory_format=torch.channels_last) and not input.is_contiguous()
-    images, rows = _C.plan_slabs(input.shape[0], weight.shape[0], *output.shape[-2:], compute.itemsize)
+    oh, ow = output.shape[-2:]
+    images, rows = _C.plan_slabs(input.shape[0], weight.shape[0], oh, ow, compute.itemsize)
     return Explanation(
         kernel="cpu",
         precision="ieee" if input.dtype == torch.float32 else str(compute).removeprefix("torch."),
