@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "backward/params.h"
+#include "common/planning.h"
 
 namespace convmin {
 namespace {
@@ -13,7 +14,6 @@ using namespace backward;
 constexpr std::int64_t kMaxExtent = std::int64_t{1} << 30;
 constexpr std::int64_t kMaxBlocks = (std::int64_t{1} << 31) - 1;
 
-constexpr std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 constexpr int size_of(DType type) { return type == DType::kFloat64 ? 8 : type == DType::kFloat32 ? 4 : 2; }
 
 // Share of a window kernel's tiles that holds pixels.

@@ -5,6 +5,7 @@
 #include <iterator>
 
 #include "common/fallback.h"
+#include "common/planning.h"
 #include "simt/tiles.h"
 
 namespace convmin::simt {
@@ -12,8 +13,6 @@ namespace {
 
 constexpr std::int64_t kMaxExtent = std::int64_t{1} << 30;
 constexpr std::int64_t kMaxBlocks = (std::int64_t{1} << 31) - 1;
-
-constexpr std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 struct Choice {
   const Tile* tile;

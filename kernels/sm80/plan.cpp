@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "common/fallback.h"
+#include "common/planning.h"
 
 namespace convmin::sm80 {
 namespace {
@@ -16,9 +17,6 @@ constexpr std::int64_t kMaxBlocks = (std::int64_t{1} << 31) - 1;
 constexpr std::int64_t kReservedShared = 1024;    // that the system takes of each block's
 constexpr std::int64_t kPartialBytes = 2048 * 8;  // of all partial sums, for each multiprocessor
 constexpr std::int64_t kMaxWindowTable = 2048;    // elements of the window, for Gather::kTaps
-
-constexpr std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_divide(a, b) * b; }
 
 std::int64_t element_size(const Problem& problem) { return problem.dtype == DType::kFloat32 ? 4 : 2; }
 // Elements of the reduction in a step; float32 is multiplied as TF32, or scaled, as float16.
@@ -223,14 +221,7 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   return "this build has no code for compute capability 8.0 or newer";
 #endif
   if (device.major < 8) return "needs compute capability 8.0 or newer";
-  if (problem.dtype == DType::kFloat64) return "float64 has no tensor-core path";
-  if (problem.dtype == DType::kFloat32 && problem.precision == Precision::kIeee) {
-    return "float32 is to keep all 24 bits (torch.backends.cudnn.conv.fp32_precision is not 'tf32')";
-  }
-  if (problem.n == 0) return "an empty batch";
-  // The epilogue multiplies the minimum, not each channel: the same only for these.
-  const auto scale = static_cast<float>(problem.scale);
-  if (!std::isfinite(scale) || scale == 0.0f) return "scale is zero, infinite or NaN";
+  if (const char* reason = tensor_cores_refuse(problem)) return reason;
   for (const std::int64_t extent :
        {problem.h + 2 * problem.padding_h, problem.w + 2 * problem.padding_w, problem.c * problem.r * problem.s,
         problem.k, problem.stride_h, problem.stride_w, (problem.r - 1) * problem.dilation_h,

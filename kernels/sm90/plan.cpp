@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "common/planning.h"
 #include "sm90/tiles.h"
 
 namespace convmin::sm90 {
@@ -11,9 +12,6 @@ namespace {
 
 // Below this share of useful work in the padded multiplication the portable kernel is faster.
 constexpr double kMinUtilization = 0.1;
-
-constexpr std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_divide(a, b) * b; }
 
 bool vectors_fit(const Problem& problem) {
   const std::int64_t element = problem.dtype == DType::kFloat32 ? 4 : 2;
@@ -54,16 +52,9 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   return "this build has no code for sm_90a";
 #endif
   if (device.major != 9) return "needs a Hopper GPU (compute capability 9.0)";
-  if (problem.dtype == DType::kFloat64) return "float64 has no tensor-core path";
-  if (problem.dtype == DType::kFloat32 && problem.precision == Precision::kIeee) {
-    return "float32 is to keep all 24 bits (torch.backends.cudnn.conv.fp32_precision is not 'tf32')";
-  }
+  if (const char* reason = tensor_cores_refuse(problem)) return reason;
   if (problem.groups != 1) return "groups";
   if (problem.stride_h != 1 || problem.stride_w != 1) return "stride other than 1";
-  if (problem.n == 0) return "an empty batch";
-  // The epilogue multiplies the minimum, not each channel: the same only for these.
-  const auto scale = static_cast<float>(problem.scale);
-  if (!std::isfinite(scale) || scale == 0.0f) return "scale is zero, infinite or NaN";
   if ((problem.s - 1) * problem.dilation_w > kMaxHalo) return "the window is wider than 16 pixels beyond its first";
   const bool channels_inside = problem.input_strides[1] < problem.input_strides[3];
   if (channels_inside && !vectors_fit(problem)) return "channels_last input that 16-byte loads don't fit";

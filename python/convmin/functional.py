@@ -20,8 +20,6 @@ def as_pair(op: str, name: str, value: Any) -> list[int]:
     """``3`` -> ``[3, 3]``; a sequence as a list, whose length and values the operator itself checks."""
     if isinstance(value, int):
         return [value, value]
-    if type(value) is tuple and len(value) == 2 and type(value[0]) is int and type(value[1]) is int:
-        return [value[0], value[1]]  # a module's: no time for the general case
     values = [value, value] if isinstance(value, torch.SymInt) else value
     if not isinstance(values, Sequence) or not all(isinstance(v, int | torch.SymInt) for v in values):
         raise TypeError(f"{op}: expected {name} to be an int or a pair of ints, got {value!r}")

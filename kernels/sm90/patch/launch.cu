@@ -1,11 +1,10 @@
 // Problem -> the kernel's parameters; Plan -> instantiation.
+#include "common/planning.h"
 #include "sm90/patch/launch.h"
 #include "sm90/patch/tiles.h"
 
 namespace convmin::sm90::patch {
 namespace {
-
-constexpr int ceil_divide(std::int64_t a, std::int64_t b) { return static_cast<int>((a + b - 1) / b); }
 
 Params make_params(const Problem& problem, const Plan& plan, const Arguments& arguments) {
   Params params{};
@@ -41,12 +40,12 @@ Params make_params(const Problem& problem, const Plan& plan, const Arguments& ar
 
   params.patch = patch_of(problem, plan);
   params.tables = tables_of(problem, params.patch, plan.tile_n);
-  params.tiles_x = ceil_divide(problem.ow, params.patch.width);
-  params.tiles_y = ceil_divide(problem.oh, params.patch.height);
+  params.tiles_x = static_cast<int>(ceil_divide(problem.ow, params.patch.width));
+  params.tiles_y = static_cast<int>(ceil_divide(problem.oh, params.patch.height));
   params.tiles = static_cast<int>(tiles_of(problem, params.patch));
   params.splits = plan.splits;
-  params.chunks = ceil_divide(params.group_channels, chunk_of(problem.dtype));
-  params.blocks_n = ceil_divide(params.group_outputs, plan.tile_n);
+  params.chunks = static_cast<int>(ceil_divide(params.group_channels, chunk_of(problem.dtype)));
+  params.blocks_n = static_cast<int>(ceil_divide(params.group_outputs, plan.tile_n));
   params.slots = plan.stages;
   params.stages = stages_of(problem, params.patch, plan);
   params.resident = params.chunks <= params.slots;

@@ -4,13 +4,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "common/planning.h"
 #include "sm90/patch/tiles.h"
 
 namespace convmin::sm90::patch {
 namespace {
-
-constexpr std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_divide(a, b) * b; }
 
 std::int64_t element_size(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
 
@@ -141,14 +139,7 @@ const char* plan(const Problem& original, const Device& device, Plan* plan) {
   return "this build has no code for sm_90a";
 #endif
   if (device.major != 9) return "needs a Hopper GPU (compute capability 9.0)";
-  if (original.dtype == DType::kFloat64) return "float64 has no tensor-core path";
-  if (original.dtype == DType::kFloat32 && original.precision == Precision::kIeee) {
-    return "float32 is to keep all 24 bits (torch.backends.cudnn.conv.fp32_precision is not 'tf32')";
-  }
-  if (original.n == 0) return "an empty batch";
-  // The epilogue multiplies the minimum, not each channel: the same only for these.
-  const auto scale = static_cast<float>(original.scale);
-  if (!std::isfinite(scale) || scale == 0.0f) return "scale is zero, infinite or NaN";
+  if (const char* reason = tensor_cores_refuse(original)) return reason;
   for (const std::int64_t extent :
        {original.h + 2 * original.padding_h, original.w + 2 * original.padding_w, original.c, original.stride_h,
         original.stride_w, original.n * original.oh * original.ow}) {

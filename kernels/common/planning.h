@@ -1,0 +1,26 @@
+// What the families' plans share. Host code only.
+#pragma once
+
+#include <cmath>
+
+#include "conv_scale_min.h"
+
+namespace convmin {
+
+constexpr std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_divide(a, b) * b; }
+
+// Why no tensor-core kernel takes the problem, whatever its shape; null: some may.
+inline const char* tensor_cores_refuse(const Problem& problem) {
+  if (problem.dtype == DType::kFloat64) return "float64 has no tensor-core path";
+  if (problem.dtype == DType::kFloat32 && problem.precision == Precision::kIeee) {
+    return "float32 is to keep all 24 bits (torch.backends.cudnn.conv.fp32_precision is not 'tf32')";
+  }
+  if (problem.n == 0) return "an empty batch";
+  // The epilogue multiplies the minimum, not each channel: the same only for these.
+  const auto scale = static_cast<float>(problem.scale);
+  if (!std::isfinite(scale) || scale == 0.0f) return "scale is zero, infinite or NaN";
+  return nullptr;
+}
+
+}  // namespace convmin
