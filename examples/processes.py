@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
@@ -19,7 +21,9 @@ def join() -> torch.device:
     return device
 
 
-def leave() -> None:
-    """Waits for the others: a process that is gone takes its connections with it."""
+def leave() -> NoReturn:
+    """Ends this process, once the others are as far: one that is gone takes its connections with it."""
     dist.barrier()
     dist.destroy_process_group()
+    sys.stdout.flush()
+    os._exit(0)  # threads of torch's that a mesh keeps alive may abort an interpreter that takes itself apart
