@@ -113,9 +113,9 @@ def test_the_reference_is_autograds(device: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES[:1] + DTYPES[2:], ids=str)
 @pytest.mark.parametrize("spread", ["random", "one"])
 def test_errors_are_below_eagers(spread: str, dtype: torch.dtype, device: str) -> None:
-    """Mean and largest error of every gradient, over several seeds: where one channel has all of it, its bias is a
-    single sum, whose error is chance. Slack: half a unit in the last place of the result, which is rounded in any
-    case."""
+    """Mean and largest error of every gradient, over several seeds. Slack: half a unit in the last place of the result,
+    which is rounded in any case, and twice the deviation of two means of so many errors: where one channel has all of
+    it, its bias is a single sum a seed."""
     for problem in (WIDE.replace(n=2), Problem(n=4, c=32, h=30, w=30, k=64, r=1, s=1)):
         errors: list[list[Tensor]] = [[], [], []]  # of each gradient and seed: [mine, eager's, the result's rounding]
         for seed in range(6):
@@ -127,7 +127,8 @@ def test_errors_are_below_eagers(spread: str, dtype: torch.dtype, device: str) -
         for pool in errors:
             pooled = torch.cat(pool, dim=1)
             mean, largest = pooled.mean(1).tolist(), pooled.amax(1).tolist()
-            assert mean[0] <= 1.02 * mean[1] + mean[2]
+            chance = 2 / max(1, int(pooled[2].count_nonzero())) ** 0.5
+            assert mean[0] <= (1.02 + chance) * mean[1] + mean[2]
             assert largest[0] <= 1.3 * largest[1] + largest[2]
 
 
