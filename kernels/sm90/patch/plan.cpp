@@ -69,6 +69,14 @@ constexpr double kCyclesPerUnit = 3000;      // tables, the first loads
 constexpr double kCyclesPerSum = 0.1;        // of a part's sums, written or read
 constexpr double kCyclesPerResult = 0.03;    // of the epilogue, for an output of a block
 
+// Of the memory that a copy may take where there is another way: the operator is there to save memory.
+constexpr std::int64_t kMostCopied = std::int64_t{1} << 27;
+
+std::int64_t copied_bytes(const Problem& source, bool scaled) {
+  if (!is_copied(source, scaled)) return 0;
+  return source.n * source.h * source.w * source.groups * group_pitch(source, scaled) * operand_size(source, scaled);
+}
+
 double cycles_of_copy(const Problem& source, bool scaled) {
   if (!is_copied(source, scaled)) return 0;
   const double bytes = static_cast<double>(element_size(source.dtype) + operand_size(source, scaled));
@@ -175,9 +183,7 @@ Workspace workspace(const Problem& original, const Plan& plan) {
   const std::int64_t inputs = source.n * source.h * source.w;
   result.tiles = result.runs + (scaled ? 4 * round_up(ceil_divide(inputs, kCopyPixels), 4) : 0);
   result.copy = round_up(result.tiles + (scaled ? 8 * ceil_divide(pixels, kFallbackTile) : 0), 128);
-  result.bytes = is_copied(original, scaled)
-                     ? result.copy + inputs * source.groups * group_pitch(source, scaled) * operand_size(source, scaled)
-                     : result.copy;
+  result.bytes = result.copy + copied_bytes(source, scaled);
   return result;
 }
 
@@ -253,6 +259,7 @@ const char* plan(const Problem& original, const Device& device, Plan* plan) {
   Choice best;
   for (const bool scaled : {false, true}) {
     if (scaled && (source.dtype != DType::kFloat32 || source.groups > 1 || channels < 16)) continue;
+    if (scaled && copied_bytes(source, true) > kMostCopied) continue;
     const Problem problem = inner(original, scaled);
     const std::int64_t chunks = ceil_divide(channels, chunk_of(problem, scaled));
     for (const int per_consumer : {2, 1}) {
@@ -304,18 +311,19 @@ const char* plan(const Problem& original, const Device& device, Plan* plan) {
 }
 
 const char* drawback(const Problem& problem, const Device& device, const Plan& plan) {
+  const Problem source = simplified(problem);
+  const std::int64_t copied = copied_bytes(source, is_scaled(problem, plan));
+  if (copied > kMostCopied) return "a copy of the input in vectors of channels would take more than 128 MiB";
+  const std::int64_t outputs = problem.k / problem.groups, taps = problem.r * problem.s;
+  // The copy costs about what 512 output channels' products with the input do.
+  if (copied > 0 && outputs * taps < 512)
+    return "too few output channels for a copy of the input in vectors of channels";
   const std::int64_t chunks = ceil_divide(problem.c / problem.groups, plan.tile_k);
-  const std::int64_t blocks_n = ceil_divide(problem.k / problem.groups, plan.tile_n),
-                     blocks = problem.groups * blocks_n;
-  const std::int64_t taps = problem.r * problem.s;
-  const bool resident = chunks <= plan.stages;
-  // Three warps transpose more slowly than the tensor cores multiply, but for many output channels once.
-  if (plan.gather == Gather::kPixels && !(resident && blocks_n >= 4)) return "NCHW, whose pixels it transposes slowly";
-  if (taps == 1 && !resident) return "a 1 x 1 kernel over more input channels than stay in shared memory";
-  // A unit's sums are one chain, which sm80 can cut. In float32 that pays later.
-  const std::int64_t chain = ceil_divide(blocks, plan.splits) * chunks * taps;
-  const int few = problem.dtype == DType::kFloat32 ? device.sm_count / 6 : device.sm_count / 2;
-  if (plan.blocks < few && chain > 48) return "few tiles with long sums each";
+  if (taps == 1 && chunks > plan.stages) return "a 1 x 1 kernel over more input channels than stay in shared memory";
+  // A unit's sums are one chain.
+  const std::int64_t blocks = problem.groups * ceil_divide(outputs, plan.tile_n);
+  const std::int64_t chain = ceil_divide(blocks, plan.splits) * ceil_divide(chunks, plan.parts) * taps;
+  if (plan.blocks < device.sm_count / 6 && chain > 48) return "few tiles with long sums each";
   return nullptr;
 }
 
