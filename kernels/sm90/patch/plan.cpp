@@ -246,7 +246,7 @@ const char* plan(const Problem& original, const Device& device, Plan* plan) {
   if (channels * element_size(source.dtype) < 32) return "fewer input channels in a group than the tensor cores take";
   if (outputs < 32 && source.groups > 1) return "fewer output channels in a group than the tensor cores take";
   if (source.h * source.w >= std::int64_t{1} << 30 || source.n * source.h * source.w * source.c >= std::int64_t{1}
-                                                                                                       << 40)
+                                                                                                       << 38)
     return "an image of 2^30 pixels or more";
 
   const int tile_n = round_up(outputs, 64) < round_up(outputs, 128) ? 64 : 128;
