@@ -77,7 +77,7 @@ def variant_of(problem: Problem, plan: _C.Plan, indices: bool) -> Variant:
     if plan["kernel"] == "sm80":
         loops = (max(plan["splits"], plan["parts"]) > 1, plan["taps"] > 1)
     elif plan["kernel"] == "sm90_patch":
-        # Vectors of channels are read where they are; otherwise copied, which a gather of pixels or a scaled float32 say.
+        # Where vectors of channels don't fit, or float32 is scaled, the input is copied.
         direct = problem.c // problem.groups % (16 // problem.dtype.itemsize) == 0
         unclear = plan["gather"] == "channels" and (problem.dtype, plan["tile"][2]) != (torch.float32, 64)
         loops = (plan["splits"] > 1, plan["parts"] > 1, problem.c > plan["tile"][2], direct and unclear)

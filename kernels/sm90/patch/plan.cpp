@@ -245,9 +245,9 @@ const char* plan(const Problem& original, const Device& device, Plan* plan) {
   // One step of the tensor cores is 32 bytes of channels.
   if (channels * element_size(source.dtype) < 32) return "fewer input channels in a group than the tensor cores take";
   if (outputs < 32 && source.groups > 1) return "fewer output channels in a group than the tensor cores take";
-  if (source.h * source.w >= std::int64_t{1} << 30 || source.n * source.h * source.w * source.c >= std::int64_t{1}
-                                                                                                       << 38)
-    return "an image of 2^30 pixels or more";
+  const std::int64_t image = source.h * source.w;
+  if (image >= std::int64_t{1} << 30 || source.n * image > (std::int64_t{1} << 38) / source.c)
+    return "an image of 2^30 pixels, or an input of 2^38 elements, or more";
 
   const int tile_n = round_up(outputs, 64) < round_up(outputs, 128) ? 64 : 128;
   const std::int64_t blocks_n = ceil_divide(outputs, tile_n);
