@@ -7,8 +7,13 @@ namespace convmin::sm90::patch {
 namespace {
 
 // What copies the input, and is read instead of it.
-Source make_source(const Problem& problem, const Plan& plan, const void* input) {
+Source make_source(Problem problem, const Plan& plan, const void* input) {
   Source source{};
+  if (problem.input_strides[2] == problem.w * problem.input_strides[3]) {  // rows without gaps are one
+    problem.w *= problem.h;
+    problem.h = 1;
+    problem.input_strides[2] = 0;
+  }
   source.input = input;
   source.stride_n = problem.input_strides[0], source.stride_c = problem.input_strides[1];
   source.stride_h = problem.input_strides[2], source.stride_w = problem.input_strides[3];
