@@ -122,6 +122,7 @@ class Run:
 
 def train(options: argparse.Namespace) -> dict[str, list[Run]]:
     """Every layer from every seed; after each epoch the run's checkpoint is written."""
+    torch.backends.cudnn.deterministic = True  # the plain convolutions' gradients, or a resumed run would differ
     amp = getattr(torch, options.amp) if options.amp else None
     data = load(options.device)
     options.out.mkdir(parents=True, exist_ok=True)

@@ -9,11 +9,8 @@ from torch.nn import functional as F
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 IntOrPair = int | Sequence[int]
-_ops = torch.ops.convmin
-
-
-def _pair(value: Any) -> Any:
-    return [value, value] if type(value) is int else value
+_values = torch.ops.convmin.conv2d_scale_min.default
+_values_and_indices = torch.ops.convmin.conv2d_scale_min_with_indices.default
 
 
 def as_pair(op: str, name: str, value: Any) -> list[int]:
@@ -115,12 +112,14 @@ def conv2d_scale_min(
         return handle_torch_function(conv2d_scale_min, (input, weight, bias), *arguments)
     if not torch.compiler.is_compiling():  # a graph holds what it is called with, and no attempts
         try:  # small calls feel what resolve() costs
-            pairs = _pair(stride), _pair(padding), _pair(dilation)
-            return _ops.conv2d_scale_min.default(input, weight, bias, scale, *pairs, groups)
+            strides: Any = [stride, stride] if type(stride) is int else stride
+            paddings: Any = [padding, padding] if type(padding) is int else padding
+            dilations: Any = [dilation, dilation] if type(dilation) is int else dilation
+            return _values(input, weight, bias, scale, strides, paddings, dilations, groups)
         except (TypeError, RuntimeError):
             pass  # 'same' and 'valid', other sequences; and mistakes, whose argument is named here
     resolved = resolve("conv2d_scale_min", input, weight, bias, scale, stride, padding, dilation, groups)
-    return _ops.conv2d_scale_min.default(*resolved)
+    return _values(*resolved)
 
 
 def conv2d_scale_min_with_indices(
@@ -154,9 +153,11 @@ def conv2d_scale_min_with_indices(
         return handle_torch_function(conv2d_scale_min_with_indices, (input, weight, bias), *arguments)
     if not torch.compiler.is_compiling():  # a graph holds what it is called with, and no attempts
         try:  # small calls feel what resolve() costs
-            pairs = _pair(stride), _pair(padding), _pair(dilation)
-            return _ops.conv2d_scale_min_with_indices.default(input, weight, bias, scale, *pairs, groups)
+            strides: Any = [stride, stride] if type(stride) is int else stride
+            paddings: Any = [padding, padding] if type(padding) is int else padding
+            dilations: Any = [dilation, dilation] if type(dilation) is int else dilation
+            return _values_and_indices(input, weight, bias, scale, strides, paddings, dilations, groups)
         except (TypeError, RuntimeError):
             pass  # 'same' and 'valid', other sequences; and mistakes, whose argument is named here
     resolved = resolve("conv2d_scale_min_with_indices", input, weight, bias, scale, stride, padding, dilation, groups)
-    return _ops.conv2d_scale_min_with_indices.default(*resolved)
+    return _values_and_indices(*resolved)
