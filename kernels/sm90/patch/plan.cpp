@@ -315,11 +315,17 @@ const char* drawback(const Problem& problem, const Device& device, const Plan& p
   const std::int64_t copied = copied_bytes(source, is_scaled(problem, plan));
   if (copied > kMostCopied) return "a copy of the input in vectors of channels would take more than 128 MiB";
   const std::int64_t outputs = problem.k / problem.groups, taps = problem.r * problem.s;
-  // The copy costs about what 512 output channels' products with the input do.
-  if (copied > 0 && outputs * taps < 512)
+  if (copied > 0 && outputs * taps < 64)
     return "too few output channels for a copy of the input in vectors of channels";
   const std::int64_t chunks = ceil_divide(problem.c / problem.groups, plan.tile_k);
-  if (taps == 1 && chunks > plan.stages) return "a 1 x 1 kernel over more input channels than stay in shared memory";
+  // With one tap a chunk's loads take longer than its products. In NCHW sm80 is slower still, but for few blocks.
+  if (taps == 1 && chunks > plan.stages && (copied == 0 || plan.blocks < device.sm_count / 3))
+    return "a 1 x 1 kernel over more input channels than stay in shared memory";
+  if (taps == 1 && copied == 0 && problem.dtype == DType::kFloat32 && chunks >= 8 && plan.tile_m == 128)
+    return "a 1 x 1 kernel over many channels of float32, with few tiles";
+  if (chunks >= 8 &&
+      tiles_of(inner(problem, is_scaled(problem, plan)), patch_of(inner(problem, is_scaled(problem, plan)), plan)) == 1)
+    return "one tile of pixels with long sums";
   // A unit's sums are one chain.
   const std::int64_t blocks = problem.groups * ceil_divide(outputs, plan.tile_n);
   const std::int64_t chain = ceil_divide(blocks, plan.splits) * ceil_divide(chunks, plan.parts) * taps;
