@@ -37,7 +37,11 @@ Status launch(const Problem& problem, const Plan& plan, const Arguments& argumen
     }
 #endif
 #ifndef CONVMIN_WITHOUT_SM90
-    case KernelId::kSm90Patch: return {sm90::patch::launch(problem, plan, arguments, stream)};
+    case KernelId::kSm90Patch: {
+      const int error = sm90::patch::launch(problem, plan, arguments, stream);
+      if (error != cudaSuccess || plan.fallback_blocks == 0) return {error};
+      return {launch_fallback(problem, plan, arguments, sm90::patch::fallback(problem, plan, arguments), stream)};
+    }
     case KernelId::kSm90: {
       const int error = sm90::launch(problem, plan, arguments, stream);
       if (error != cudaSuccess || plan.fallback_blocks == 0) return {error};

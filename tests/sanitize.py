@@ -46,6 +46,21 @@ def candidates() -> list[Problem]:
     for dtype, storage, c, k, side in product(DTYPES, STORAGES[:2], (16, 72), (8, 128, 200, 300, 320), (20, 96, 256)):
         image = Problem(n=1, c=c, h=side, w=side, k=k, r=1, s=1, dtype=dtype, storage=storage)
         problems += [image, image.replace(r=3, s=3, padding=(1, 1), bias=False)]
+    # For kernels that cut sums over blocks, or copy their input: many channels, and channels that no vector fits.
+    for dtype, storage, groups, c, k, side in product(
+        DTYPES, STORAGES[:2], (1, 2), (18, 33, 130, 264), (40, 72, 200), (16, 40, 136, 200)
+    ):
+        image = Problem(n=1, c=c * groups, h=side, w=side, k=k * groups, r=1, s=1, groups=groups)
+        image = image.replace(dtype=dtype, storage=storage)
+        problems += [image, image.replace(r=3, s=3, padding=(1, 1), bias=False)]
+    for storage, c, k, side in product(STORAGES[:2], (16, 33, 64), (40, 129), (24, 300, 500, 700, 1000)):
+        image = Problem(n=1, c=c, h=side, w=side, k=k, r=3, s=1, dtype=torch.float32, storage=storage)
+        problems += [image, image.replace(s=3, padding=(1, 1), bias=False), image.replace(r=7, s=1)]
+    problems.append(Problem(n=1, c=64, h=17, w=21, k=129, r=7, s=1, stride=(1, 3), padding=(0, 2)))
+    problems += [
+        Problem(n=1, c=297, h=side, w=side, k=k, r=2, s=2, groups=3, dtype=torch.float32, storage=STORAGES[1])
+        for k, side in product((150, 550, 900), (11, 16, 40))
+    ]
     # For tiles of whole chunks of channels, from few pixels to so many that the largest tiles are worth it.
     for dtype, storage, groups, k, size in product(
         DTYPES, STORAGES[:2], (1, 2), (24, 64, 130), ((8, 16), (40, 90), (64, 131), (128, 260), (256, 300))
@@ -62,7 +77,10 @@ def variant_of(problem: Problem, plan: _C.Plan, indices: bool) -> Variant:
     if plan["kernel"] == "sm80":
         loops = (max(plan["splits"], plan["parts"]) > 1, plan["taps"] > 1)
     elif plan["kernel"] == "sm90_patch":
-        loops = (plan["splits"] > 1, problem.c > plan["tile"][2])
+        # Where vectors of channels don't fit, or float32 is scaled, the input is copied.
+        direct = problem.c // problem.groups % (16 // problem.dtype.itemsize) == 0
+        unclear = plan["gather"] == "channels" and (problem.dtype, plan["tile"][2]) != (torch.float32, 64)
+        loops = (plan["splits"] > 1, plan["parts"] > 1, problem.c > plan["tile"][2], direct and unclear)
     elif plan["kernel"] == "sm90":
         loops = (problem.c > 64, problem.k > plan["tile"][1])
     return plan["kernel"], dtype, plan["gather"], plan["tile"], loops, indices

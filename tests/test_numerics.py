@@ -180,6 +180,27 @@ def test_large_images(on: Target, problem: Problem, precision: str) -> None:
     check(problem, on, precision)
 
 
+# Few pixels with long sums, which blocks may share; channels that fill vectors or don't, in images of odd sizes.
+DEEP = [
+    Problem(n=3, h=7, w=w, dtype=dtype, storage=storage, weight_storage=storage, **case)
+    for dtype, storage, (w, case) in product(
+        (torch.float32, torch.float16, torch.bfloat16),
+        (*STORAGES[:2], "offset"),
+        (
+            (7, {"c": 300, "k": 200, "padding": (1, 1)}),
+            (14, {"c": 515, "k": 70, "r": 1, "s": 1, "scale": -0.5}),
+            (20, {"c": 272, "k": 264, "groups": 2, "padding": (1, 0), "stride": (1, 2)}),
+        ),
+    )
+]
+
+
+@pytest.mark.parametrize(("on", "problem", "precision"), with_classes(DEEP))
+def test_deep_layers(on: Target, problem: Problem, precision: str) -> None:
+    """Sums cut into parts and put together again; inputs that a kernel copies before it multiplies."""
+    check(problem, on, precision)
+
+
 # Images too large for one slab of the CPU's cache: rows cut by stride, padding, dilation and window.
 TALL = [
     Problem(n=n, c=c, h=h, w=w, k=k, dtype=dtype, storage=storage, weight_storage=storage, **geometry)
@@ -234,6 +255,8 @@ def test_hostile_numbers_in_wide_rows(on: Target, problem: Problem, precision: s
 LARGE_HOSTILE = [
     problem.replace(n=1, c=64, h=64, w=136, k=128) for problem in HOSTILE if problem.dtype == torch.float32
 ]
+# And as much for every pixel that wgmma does the same, with narrow rows.
+LARGE_HOSTILE += [problem.replace(n=4, c=256, h=28, w=28, k=256) for problem in LARGE_HOSTILE]
 
 
 @pytest.mark.parametrize(("on", "problem", "precision"), with_classes(LARGE_HOSTILE))

@@ -86,6 +86,28 @@ def test_mma_sync_fits_the_device(name: str) -> None:
     assert accepted > 200
 
 
+def test_patches_fit_the_device() -> None:
+    """The Hopper kernel for any shape by itself, with the copies and partial sums that the planner's choice avoids."""
+    rng = random.Random(7)
+    device = DEVICES["H200"]
+    met = set()
+    for _ in range(2000):
+        problem, precision = large_problem(rng), rng.choice(("ieee", "tf32"))
+        problem = problem.replace(c=problem.c * rng.choice((1, 8, 64)), k=problem.k * rng.choice((1, 8)))
+        plan = _C.plan(describe(problem, precision, rng.random() < 0.5), device.as_dict(), "sm90_patch")
+        if not plan["accepted"] or problem.n == 0:
+            continue
+        check(problem, plan, device, precision)
+        assert plan["blocks"] <= device.sm_count
+        chunks = -(-problem.c // problem.groups // plan["tile"][2])
+        blocks = problem.groups * -(-problem.k // problem.groups // plan["tile"][1])
+        assert 1 <= plan["parts"] <= chunks and 1 <= plan["splits"] <= blocks
+        assert plan["parts"] == 1 or plan["splits"] == blocks, "a part has one tile of output channels"
+        assert plan["tile"][2] == 64 or problem.dtype == torch.float32
+        met.add((problem.dtype, plan["tile"][2], plan["parts"] > 1))
+    assert len(met) == 8, met
+
+
 def test_workspace_is_small_beside_the_convolution() -> None:
     """Whatever a plan wants to keep in memory, it isn't what the operator exists to avoid."""
     rng = random.Random(5)
@@ -97,6 +119,9 @@ def test_workspace_is_small_beside_the_convolution() -> None:
         packed = outputs * (problem.reduction + PADDING_OF_A_TILE) * size
         # Partial results, where few pixels' channels are split over blocks: about a value and an index per thread.
         partial = 132 * 2048 * (size + 4)
+        if plan["kernel"] == "sm90_patch":
+            # A multiprocessor's sums, where they are cut over blocks, and a copy of the input that has a limit.
+            partial += 132 * 256 * 128 * 4 + 2**27
         assert plan["workspace_bytes"] <= packed + partial
 
 

@@ -20,6 +20,10 @@ __device__ __forceinline__ void fill_tables(const Params& params, const Shared& 
     const bool real = bias != nullptr && k < params.group_outputs;
     const float addend = real ? Numeric<typename T::Element>::widen(bias[group * params.group_outputs + k]) : 0.0f;
     shared.addends[i] = params.scale < 0 ? -addend : addend;
+    if constexpr (T::kScaled) {
+      const float factor = k < params.group_outputs ? params.channel_factor[group * params.group_outputs + k] : 1.0f;
+      shared.factors[i] = params.scale < 0 ? -factor : factor;
+    }
   }
   for (int tap = static_cast<int>(threadIdx.x); tap < taps; tap += kThreads) {
     const int r = tap / params.s, column = (tap - r * params.s) * params.dilation_w;
@@ -59,13 +63,64 @@ struct Pixels {
   }
 };
 
+inline constexpr int kBarrier = 2, kConsumerThreads = 128 * kConsumers;  // of all consumers
+
+// Whether all of `count` that share something have counted themselves. What was written before is read after.
+__device__ __forceinline__ bool is_last(const Shared& shared, int* counter, int count) {
+  __threadfence();
+  ptx::named_barrier_wait(kBarrier, kConsumerThreads);
+  if (threadIdx.x == 0) *shared.is_last = atomicAdd(counter, 1) == count - 1;
+  ptx::named_barrier_wait(kBarrier, kConsumerThreads);
+  const bool last = *shared.is_last != 0;
+  __threadfence();
+  return last;
+}
+
+// Leaves a part's sums in memory; the unit that finds all parts of its split there returns true with the sums of all,
+// added in an order that does not depend on which unit that is.
+template <typename T>
+__device__ __forceinline__ bool add_parts(const Params& params, const Shared& shared, const Unit& unit,
+                                          typename Mainloop<T>::Accumulators& accumulators) {
+  constexpr int kVectors = T::kTileN / 8;  // of a subtile's sums in a thread
+  constexpr int kPartVectors = T::kPerConsumer * kVectors * kConsumerThreads;
+  const std::int64_t sums = static_cast<std::int64_t>(unit.tile) * params.splits + unit.split;
+  float4* const first = params.partials + sums * params.parts * kPartVectors + threadIdx.x;
+#pragma unroll
+  for (int i = 0; i < T::kPerConsumer; ++i) {
+#pragma unroll
+    for (int j = 0; j < kVectors; ++j) {
+      const float* d = &accumulators[i][4 * j];
+      __stcg(first + (unit.part * T::kPerConsumer * kVectors + i * kVectors + j) * kConsumerThreads,
+             make_float4(d[0], d[1], d[2], d[3]));
+    }
+  }
+  if (!is_last(shared, &params.counters[params.tiles + sums], params.parts)) return false;
+#pragma unroll
+  for (auto& subtile : accumulators) {
+#pragma unroll
+    for (float& sum : subtile) sum = 0.0f;
+  }
+  const float4* next = first;
+  for (int part = 0; part < params.parts; ++part, next += kPartVectors) {
+#pragma unroll
+    for (int i = 0; i < T::kPerConsumer; ++i) {
+#pragma unroll
+      for (int j = 0; j < kVectors; ++j) {
+        float* d = &accumulators[i][4 * j];
+        const float4 sum = __ldcg(next + (i * kVectors + j) * kConsumerThreads);
+        d[0] += sum.x, d[1] += sum.y, d[2] += sum.z, d[3] += sum.w;
+      }
+    }
+  }
+  return true;
+}
+
 // Leaves a split's minima in memory; the unit that finds all splits of its tile there returns true with the minima of
 // all. Their order does not matter, so it does not matter either which unit that is.
 template <typename T>
 __device__ __forceinline__ bool combine_splits(const Params& params, const Shared& shared, const Unit& unit,
                                                const Pixels& pixels,
                                                typename Epilogue<T>::Min (&best)[T::kPerConsumer][2]) {
-  constexpr int kBarrier = 2, kConsumerThreads = 128 * kConsumers;
   const std::int64_t all = static_cast<std::int64_t>(params.n) * params.oh * params.ow;
 #pragma unroll
   for (int i = 0; i < T::kPerConsumer; ++i) {
@@ -78,12 +133,7 @@ __device__ __forceinline__ bool combine_splits(const Params& params, const Share
       if constexpr (T::kWithIndices) __stcg(&params.split_channels[at], best[i][half].channel);
     }
   }
-  __threadfence();
-  ptx::named_barrier_wait(kBarrier, kConsumerThreads);
-  if (threadIdx.x == 0) *shared.is_last = atomicAdd(&params.counters[unit.tile], 1) == params.splits - 1;
-  ptx::named_barrier_wait(kBarrier, kConsumerThreads);
-  if (*shared.is_last == 0) return false;
-  __threadfence();
+  if (!is_last(shared, &params.counters[unit.tile], params.splits)) return false;
 #pragma unroll
   for (int i = 0; i < T::kPerConsumer; ++i) {
 #pragma unroll
@@ -101,6 +151,17 @@ __device__ __forceinline__ bool combine_splits(const Params& params, const Share
   return true;
 }
 
+// Undoes the scaling of filters. At once, since registers hold no factors beside the sums of two subtiles.
+template <typename T>
+__device__ __forceinline__ void scale_sums(const float* factors, typename Mainloop<T>::Accumulators& accumulators) {
+#pragma unroll
+  for (int i = 0; i < T::kTileN / 4; ++i) {
+    const float factor = factors[Epilogue<T>::lane_first() + Epilogue<T>::channel_of(i)];
+#pragma unroll
+    for (auto& subtile : accumulators) subtile[i / 2 * 4 + i % 2] *= factor, subtile[i / 2 * 4 + 2 + i % 2] *= factor;
+  }
+}
+
 template <typename T>
 __device__ __forceinline__ void consume(const Params& params, const Shared& shared, int warpgroup) {
   Mainloop<T> mainloop(params, shared, warpgroup * T::kPerConsumer);
@@ -109,7 +170,9 @@ __device__ __forceinline__ void consume(const Params& params, const Shared& shar
     for (int block = unit.first_block; block < unit.end_block(); ++block) {
       const int group = block / params.blocks_n, block_n = block - group * params.blocks_n;
       typename Mainloop<T>::Accumulators accumulators;
-      mainloop.run(unit.opens(params, block), unit.closes(params, block), accumulators);
+      mainloop.run(unit, unit.opens(params, block), unit.closes(params, block), accumulators);
+      if (params.parts > 1 && !add_parts<T>(params, shared, unit, accumulators)) return;  // a unit of one block
+      if constexpr (T::kScaled) scale_sums<T>(&shared.factors[block * T::kTileN], accumulators);
       typename Epilogue<T>::Affine affine;
       affine.load(&shared.addends[block * T::kTileN], nullptr);
 #pragma unroll
@@ -146,6 +209,8 @@ __global__ void __launch_bounds__(kThreads, 1) conv_scale_min_sm90_patch(const _
       Gatherer<T>(params, shared).run();
     } else if (thread == kGatherers) {
       stream_weight<T>(params, shared);
+    } else if constexpr (T::kScaled) {
+      note_fallback(params, thread - kGatherers - 1, 128 - kGatherers - 1);
     }
   } else {
     ptx::take_registers<T::kConsumerRegisters>();
@@ -155,8 +220,11 @@ __global__ void __launch_bounds__(kThreads, 1) conv_scale_min_sm90_patch(const _
 
 template <typename T>
 cudaError_t launch_variant(const Params& params, const Plan& plan, cudaStream_t stream) {
-  const dim3 rows(params.groups * params.blocks_n * T::kTileN, params.chunks);
-  conv_scale_min_sm90_patch_pack<T><<<rows, kPackThreads, 0, stream>>>(params);
+  // The same for all variants of a type and a width: one instance for them.
+  using Prepared = Traits<typename T::Element, typename T::Operand, T::kTileN, 1, false>;
+  const int rows = params.groups * params.blocks_n * T::kTileN;
+  const int blocks = rows * (T::kScaled ? 1 : params.chunks) + params.source.blocks;
+  conv_scale_min_sm90_patch_prepare<Prepared><<<blocks, kPrepareThreads, 0, stream>>>(params);
   const auto kernel = conv_scale_min_sm90_patch<T>;
   const cudaError_t error =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_memory);
@@ -165,17 +233,18 @@ cudaError_t launch_variant(const Params& params, const Plan& plan, cudaStream_t 
   return cudaGetLastError();
 }
 
-template <typename Element, int kTileN, int kPerConsumer>
+template <typename Element, typename Operand, int kTileN, int kPerConsumer>
 cudaError_t launch_tile(const Params& params, const Plan& plan, cudaStream_t stream) {
-  return params.indices != nullptr ? launch_variant<Traits<Element, kTileN, kPerConsumer, true>>(params, plan, stream)
-                                   : launch_variant<Traits<Element, kTileN, kPerConsumer, false>>(params, plan, stream);
+  return params.indices != nullptr
+             ? launch_variant<Traits<Element, Operand, kTileN, kPerConsumer, true>>(params, plan, stream)
+             : launch_variant<Traits<Element, Operand, kTileN, kPerConsumer, false>>(params, plan, stream);
 }
 
-template <typename Element>
+template <typename Element, typename Operand = Element>
 int launch_element(const Params& params, const Plan& plan, cudaStream_t stream) {
   const bool one = plan.tile_m == kSubtile * kConsumers, narrow = plan.tile_n == 64;
-  const auto launch = one ? (narrow ? launch_tile<Element, 64, 1> : launch_tile<Element, 128, 1>)
-                          : (narrow ? launch_tile<Element, 64, 2> : launch_tile<Element, 128, 2>);
+  const auto launch = one ? (narrow ? launch_tile<Element, Operand, 64, 1> : launch_tile<Element, Operand, 128, 1>)
+                          : (narrow ? launch_tile<Element, Operand, 64, 2> : launch_tile<Element, Operand, 128, 2>);
   return static_cast<int>(launch(params, plan, stream));
 }
 

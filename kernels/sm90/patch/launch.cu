@@ -6,9 +6,37 @@
 namespace convmin::sm90::patch {
 namespace {
 
-Params make_params(const Problem& problem, const Plan& plan, const Arguments& arguments) {
+// What copies the input, and is read instead of it.
+Source make_source(Problem problem, const Plan& plan, const void* input) {
+  Source source{};
+  if (problem.input_strides[2] == problem.w * problem.input_strides[3]) {  // rows without gaps are one
+    problem.w *= problem.h;
+    problem.h = 1;
+    problem.input_strides[2] = 0;
+  }
+  source.input = input;
+  source.stride_n = problem.input_strides[0], source.stride_c = problem.input_strides[1];
+  source.stride_h = problem.input_strides[2], source.stride_w = problem.input_strides[3];
+  source.image = FastDivisor(problem.h * problem.w);
+  source.row = FastDivisor(problem.w);
+  source.pixels = problem.n * problem.h * problem.w;
+  source.chunks = static_cast<int>(problem.groups * ceil_divide(problem.c / problem.groups, plan.tile_k));
+  source.blocks = static_cast<int>(ceil_divide(source.pixels, kCopyPixels) * source.chunks);
+  source.vectors = vectors_fit(problem);
+  source.channels_inside = source.vectors || (problem.c > 1 && source.stride_c < source.stride_w);
+  source.together = pixels_together(problem);
+  return source;
+}
+
+Params make_params(const Problem& original, const Plan& plan, const Arguments& arguments) {
+  const bool scaled = is_scaled(original, plan), copied = is_copied(original, scaled);
+  const Problem problem = inner(original, scaled);
+  const Workspace parts = workspace(original, plan);
+  auto* base = static_cast<char*>(arguments.workspace);
   Params params{};
-  params.input = arguments.input;
+  params.input = copied ? base + parts.copy : arguments.input;
+  params.copy = base + parts.copy;
+  if (copied) params.source = make_source(simplified(original), plan, arguments.input);
   params.bias = problem.has_bias ? arguments.bias : nullptr;
   params.values = arguments.values;
   params.indices = problem.with_indices ? arguments.indices : nullptr;
@@ -16,9 +44,9 @@ Params make_params(const Problem& problem, const Plan& plan, const Arguments& ar
   params.index_type = index_type(problem.k);
 
   params.input_stride_n = problem.input_strides[0];
-  params.input_stride_c = problem.input_strides[1];
   params.input_stride_h = problem.input_strides[2];
   params.input_stride_w = problem.input_strides[3];
+  params.group_pitch = static_cast<int>(copied ? group_pitch(problem, scaled) : problem.c / problem.groups);
   params.n = static_cast<int>(problem.n);
   params.h = static_cast<int>(problem.h);
   params.w = static_cast<int>(problem.w);
@@ -35,16 +63,15 @@ Params make_params(const Problem& problem, const Plan& plan, const Arguments& ar
   params.groups = static_cast<int>(problem.groups);
   params.group_channels = static_cast<int>(problem.c / problem.groups);
   params.group_outputs = static_cast<int>(problem.k / problem.groups);
-  params.vectors = vectors_fit(problem);
-  params.together = pixels_together(problem);
 
   params.patch = patch_of(problem, plan);
-  params.tables = tables_of(problem, params.patch, plan.tile_n);
+  params.tables = tables_of(problem, params.patch, plan.tile_n, scaled);
   params.tiles_x = static_cast<int>(ceil_divide(problem.ow, params.patch.width));
   params.tiles_y = static_cast<int>(ceil_divide(problem.oh, params.patch.height));
   params.tiles = static_cast<int>(tiles_of(problem, params.patch));
   params.splits = plan.splits;
-  params.chunks = static_cast<int>(ceil_divide(params.group_channels, chunk_of(problem.dtype)));
+  params.parts = plan.parts;
+  params.chunks = static_cast<int>(ceil_divide(params.group_channels, plan.tile_k));
   params.blocks_n = static_cast<int>(ceil_divide(params.group_outputs, plan.tile_n));
   params.slots = plan.stages;
   params.stages = stages_of(problem, params.patch, plan);
@@ -55,19 +82,29 @@ Params make_params(const Problem& problem, const Plan& plan, const Arguments& ar
   params.weight_stride_c = problem.weight_strides[1];
   params.weight_stride_r = problem.weight_strides[2];
   params.weight_stride_s = problem.weight_strides[3];
-  const Workspace parts = workspace(problem, plan);
-  auto* base = static_cast<char*>(arguments.workspace);
   params.packed_weight = base;
   params.counters = reinterpret_cast<int*>(base + parts.counters);
+  params.counter_count = static_cast<int>(parts.counter_count);
+  params.partials = reinterpret_cast<float4*>(base + parts.partials);
   params.split_values = reinterpret_cast<float*>(base + parts.values);
   params.split_channels = reinterpret_cast<int*>(base + parts.channels);
+  params.channel_factor = reinterpret_cast<float*>(base + parts.factors);
+  params.channel_seen = reinterpret_cast<int*>(base + parts.seen);
+  params.run_outside = reinterpret_cast<int*>(base + parts.runs);
+  if (scaled) params.fallback = fallback(original, plan, arguments);
   return params;
 }
 
 }  // namespace
 
 int launch(const Problem& problem, const Plan& plan, const Arguments& arguments, cudaStream_t stream) {
-  const Params params = make_params(simplified(problem), plan, arguments);
+  const Params params = make_params(problem, plan, arguments);
+  if (is_scaled(problem, plan)) {
+    const Workspace parts = workspace(problem, plan);
+    const cudaError_t error =
+        cudaMemsetAsync(params.fallback.everything, 0, static_cast<std::size_t>(parts.tiles - parts.fallback), stream);
+    return error != cudaSuccess ? error : launch_float32_scaled(params, plan, stream);
+  }
   switch (problem.dtype) {
     case DType::kFloat32: return launch_float32(params, plan, stream);
     case DType::kFloat16: return launch_float16(params, plan, stream);
@@ -75,6 +112,13 @@ int launch(const Problem& problem, const Plan& plan, const Arguments& arguments,
     case DType::kFloat64: break;  // the plan accepts none
   }
   return cudaErrorInvalidValue;
+}
+
+Fallback fallback(const Problem& problem, const Plan& plan, const Arguments& arguments) {
+  const Workspace parts = workspace(problem, plan);
+  auto* base = static_cast<char*>(arguments.workspace);
+  auto* counters = reinterpret_cast<int*>(base + parts.fallback);
+  return {counters, counters + 1, reinterpret_cast<std::int64_t*>(base + parts.tiles)};
 }
 
 }  // namespace convmin::sm90::patch

@@ -8,10 +8,14 @@
 namespace convmin::sm90::patch {
 
 int launch_float32(const Params& params, const Plan& plan, cudaStream_t stream);
+int launch_float32_scaled(const Params& params, const Plan& plan, cudaStream_t stream);
 int launch_float16(const Params& params, const Plan& plan, cudaStream_t stream);
 int launch_bfloat16(const Params& params, const Plan& plan, cudaStream_t stream);
 
 // Plan -> instantiation.
 int launch(const Problem& problem, const Plan& plan, const Arguments& arguments, cudaStream_t stream);
+
+// Where the kernel of such a plan notes the tiles that it leaves.
+Fallback fallback(const Problem& problem, const Plan& plan, const Arguments& arguments);
 
 }  // namespace convmin::sm90::patch

@@ -29,12 +29,13 @@ class Mainloop {
     }
   }
 
-  // One tile of output channels. The input's slots are read for the first time, or the last, of a patch.
-  __device__ __forceinline__ void run(bool first, bool last, Accumulators& accumulators) {
+  // One tile of output channels, over a unit's chunks. The input's slots are read for the first time, or the last, of a
+  // patch.
+  __device__ __forceinline__ void run(const Unit& unit, bool first, bool last, Accumulators& accumulators) {
     int accumulate = 0;
     std::uint32_t read_stage = 0, read_slot = 0;  // barriers to arrive at once the multiplications before are done
     const int taps = params_.r * params_.s;
-    for (int chunk = 0; chunk < params_.chunks; ++chunk) {
+    for (int chunk = unit.first_chunk; chunk < unit.end_chunk; ++chunk) {
       if (first || !params_.resident) input_.wait_full(shared_.input);
       const std::uint32_t slot =
           ptx::wgmma_descriptor(uniform(shared_.slots + input_.slot * params_.patch.pixels * kRowBytes));
@@ -80,7 +81,7 @@ class Mainloop {
                                            int accumulate) const {
 #pragma unroll
     for (int i = 0; i < T::kPerConsumer; ++i) {
-      ptx::Wgmma<typename T::Element, T::kTileN>::multiply(accumulators[i], a + subtile_[i] + step * 2, b + step * 2,
+      ptx::Wgmma<typename T::Operand, T::kTileN>::multiply(accumulators[i], a + subtile_[i] + step * 2, b + step * 2,
                                                            accumulate, high_);
     }
   }

@@ -1,25 +1,41 @@
 #pragma once
 
+#include "common/fallback.h"
+#include "common/fast_divisor.h"
 #include "conv_scale_min.h"
 #include "sm90/patch/plan.h"
 
 namespace convmin::sm90::patch {
 
-struct Params {
+// The caller's input where it is copied first, as runs of kCopyPixels pixels x chunks of channels.
+struct Source {
   const void* input;
+  std::int64_t stride_n, stride_c, stride_h, stride_w;
+  FastDivisor image, row;  // pixels of an image, of a row
+  std::int64_t pixels;     // of all images
+  int chunks;              // of channels, in all groups
+  int blocks;              // runs x chunks; 0: nothing is copied
+  bool channels_inside;    // neighbouring threads read neighbouring channels, not pixels
+  bool vectors;            // by 16-byte loads
+  int together;            // else: neighbouring pixels of a load, 4, 2 or 1
+};
+
+struct Params {
+  const void* input;  // channels_last in 16-byte vectors: the caller's, or the copy
   const void* bias;
   void* values;
   void* indices;
   float scale;
   IndexType index_type;
 
-  std::int64_t input_stride_n, input_stride_c, input_stride_h, input_stride_w;
+  std::int64_t input_stride_n, input_stride_h, input_stride_w;
+  int group_pitch;  // elements from a group's channels to the next one's
   int n, h, w, oh, ow;
   int stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w;
   int r, s;
   int groups, group_channels, group_outputs;
-  bool vectors;  // 16-byte loads of neighbouring channels fit
-  int together;  // else: neighbouring pixels that a load of 4, of 2, or of 1 fits
+  Source source;
+  void* copy;
 
   Patch patch;
   Tables tables;
@@ -28,15 +44,25 @@ struct Params {
   int slots, stages;     // of the input and of the weight in shared memory
   bool resident;         // all chunks of a patch stay for all tiles of output channels
   int splits;            // of the tiles of output channels, over all groups
+  int parts;             // of the chunks; more than 1 only where a split is one tile of output channels
 
   // Workspace: [groups][blocks_n][chunks][r * s] tiles of kTileN x 128 bytes, as shared memory holds them.
   const void* weight;
   std::int64_t weight_stride_k, weight_stride_c, weight_stride_r, weight_stride_s;
   void* packed_weight;
-  // Where units share a tile: how many have finished it [tiles], and their minima [splits][n, oh, ow].
+  // Where units share a tile: how many splits have finished it [tiles], and parts of each split [tiles][splits]; the
+  // minima [splits][n, oh, ow]; the sums [tiles][splits][parts] as threads hold them.
   int* counters;
+  int counter_count;
   float* split_values;
   int* split_channels;
+  float4* partials;
+  // Where float32 multiplies as float16: filters' powers of two, inverted [groups * group_outputs]; whether a filter
+  // has large weights for an input channel [group_channels]; which runs of the copy are out of range.
+  float* channel_factor;
+  int* channel_seen;
+  int* run_outside;
+  Fallback fallback;
 };
 
 }  // namespace convmin::sm90::patch

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
+#include "common/fallback.h"
 #include "common/planning.h"
 #include "sm90/patch/tiles.h"
 
@@ -11,6 +13,8 @@ namespace convmin::sm90::patch {
 namespace {
 
 std::int64_t element_size(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
+std::int64_t operand_size(const Problem& problem, bool scaled) { return scaled ? 2 : element_size(problem.dtype); }
+std::int64_t chunk_of(const Problem& problem, bool scaled) { return kRowBytes / operand_size(problem, scaled); }
 
 Patch make_patch(const Problem& problem, int subtile_w, int subtiles_n, int subtiles_y, int subtiles_x) {
   Patch patch{};
@@ -43,8 +47,11 @@ Patch choose_patch(const Problem& problem, int per_consumer, int sm_count) {
     for (int x = 1; x <= subtiles; x *= 2) {
       for (int y = 1; x * y <= subtiles; y *= 2) {
         const Patch patch = make_patch(problem, width, subtiles / (x * y), y, x);
-        // Rounds of the multiprocessors, and a little for input that neighbours load as well.
-        const auto rounds = static_cast<double>(ceil_divide(tiles_of(problem, patch), sm_count));
+        // Rounds of the multiprocessors, and a little for input that neighbours load as well. Where tiles don't fill
+        // one, units will share them: fewer are better.
+        const std::int64_t tiles = tiles_of(problem, patch);
+        const auto rounds = tiles < sm_count ? static_cast<double>(tiles) / sm_count
+                                             : static_cast<double>(ceil_divide(tiles, sm_count));
         const double cost = rounds * (1.0 + 0.1 * patch.pixels / (kSubtile * subtiles));
         if (patch.pixels <= kMaxPixels && cost < least) least = cost, best = patch;
       }
@@ -53,14 +60,90 @@ Patch choose_patch(const Problem& problem, int per_consumer, int sm_count) {
   return best;
 }
 
+// Estimated cycles, of all multiprocessors together or of one; 24 bytes a cycle are a multiprocessor's share of the L2
+// cache where all read, and 64 what it takes alone.
+constexpr double kCyclesOfScaling = 14000;   // setting to zero, and two launches that find nothing to do
+constexpr double kCyclesOfCopy = 2500;       // a launch's that is more than a pack
+constexpr double kCopyBytesPerCycle = 1500;  // of all multiprocessors
+constexpr double kCyclesPerUnit = 3000;      // tables, the first loads
+constexpr double kCyclesPerSum = 0.1;        // of a part's sums, written or read
+constexpr double kCyclesPerResult = 0.03;    // of the epilogue, for an output of a block
+
+// Of the memory that a copy may take where there is another way: the operator is there to save memory.
+constexpr std::int64_t kMostCopied = std::int64_t{1} << 27;
+
+std::int64_t copied_bytes(const Problem& source, bool scaled) {
+  if (!is_copied(source, scaled)) return 0;
+  return source.n * source.h * source.w * source.groups * group_pitch(source, scaled) * operand_size(source, scaled);
+}
+
+double cycles_of_copy(const Problem& source, bool scaled) {
+  if (!is_copied(source, scaled)) return 0;
+  const double bytes = static_cast<double>(element_size(source.dtype) + operand_size(source, scaled));
+  return kCyclesOfCopy + bytes * static_cast<double>(source.n * source.c * source.h * source.w) / kCopyBytesPerCycle +
+         (scaled ? kCyclesOfScaling : 0);
+}
+
+struct Choice {
+  Patch patch{};
+  bool scaled{};
+  int per_consumer{}, tile_n{};
+  std::int64_t slots{}, room{}, fixed{}, splits{}, parts{}, tiles{};
+  double cost = HUGE_VAL;
+};
+
+// How units share the tiles, and their estimated cycles.
+void weigh(const Problem& problem, const Device& device, Choice* choice) {
+  const std::int64_t blocks_n = ceil_divide(problem.k / problem.groups, choice->tile_n);
+  const std::int64_t blocks = problem.groups * blocks_n, taps = problem.r * problem.s;
+  const std::int64_t chunks = ceil_divide(problem.c / problem.groups, chunk_of(problem, choice->scaled));
+  const std::int64_t splits = std::clamp<std::int64_t>(device.sm_count / choice->tiles, 1, blocks);
+  const std::int64_t most =
+      splits == blocks ? std::clamp<std::int64_t>(device.sm_count / (choice->tiles * splits), 1, chunks) : 1;
+  const double outputs = static_cast<double>(kSubtile * kConsumers * choice->per_consumer) * choice->tile_n;
+  const double patch_bytes = static_cast<double>(choice->patch.pixels) * kRowBytes;
+  const double weight_bytes = static_cast<double>(taps * choice->tile_n) * kRowBytes;
+  const double multiply = static_cast<double>(taps) * outputs / 32;  // four steps of 16 in K, 2048 a cycle
+  for (std::int64_t parts = 1; parts <= most; ++parts) {
+    const std::int64_t units = choice->tiles * splits * parts, active = std::min<std::int64_t>(units, device.sm_count);
+    const double rate = std::min(64.0, 24.0 * device.sm_count / static_cast<double>(active));
+    const std::int64_t of_unit = ceil_divide(blocks, splits), chain = ceil_divide(chunks, parts);
+    const double loads = chunks <= choice->slots ? 1.0 / static_cast<double>(std::min(of_unit, blocks_n)) : 1.0;
+    const double chunk = std::max(multiply, (weight_bytes + loads * patch_bytes) / rate);
+    const double unit =
+        kCyclesPerUnit +
+        static_cast<double>(of_unit) * (static_cast<double>(chain) * chunk + outputs * kCyclesPerResult) +
+        (parts > 1 ? static_cast<double>(parts + 1) * outputs * kCyclesPerSum : 0);
+    const double cost = static_cast<double>(ceil_divide(units, device.sm_count)) * unit;
+    if (cost < choice->cost) choice->cost = cost, choice->splits = splits, choice->parts = parts;
+  }
+}
+
 }  // namespace
+
+bool is_scaled(const Problem& problem, const Plan& plan) {
+  return problem.dtype == DType::kFloat32 && plan.tile_k == chunk_of(problem, true);
+}
+
+bool is_copied(const Problem& problem, bool scaled) { return scaled || !vectors_fit(simplified(problem)); }
+
+std::int64_t group_pitch(const Problem& problem, bool scaled) {
+  return round_up(problem.c / problem.groups, 16 / operand_size(problem, scaled));
+}
+
+Problem inner(const Problem& original, bool scaled) {
+  Problem problem = simplified(original);
+  if (!is_copied(problem, scaled)) return problem;
+  const std::int64_t pixel = problem.groups * group_pitch(problem, scaled);
+  const std::int64_t strides[] = {problem.h * problem.w * pixel, 1, problem.w * pixel, pixel};
+  std::copy(std::begin(strides), std::end(strides), problem.input_strides);
+  return simplified(problem);
+}
 
 std::int64_t tiles_of(const Problem& problem, const Patch& patch) {
   return ceil_divide(problem.n, patch.subtiles_n) * ceil_divide(problem.oh, patch.height) *
          ceil_divide(problem.ow, patch.width);
 }
-
-int chunk_of(DType dtype) { return static_cast<int>(kRowBytes / element_size(dtype)); }
 
 bool vectors_fit(const Problem& problem) {
   const std::int64_t element = element_size(problem.dtype), pack = 16 / element;
@@ -80,32 +163,44 @@ int pixels_together(const Problem& problem) {
   return 1;
 }
 
-Workspace workspace(const Problem& problem, const Plan& plan) {
+Workspace workspace(const Problem& original, const Plan& plan) {
+  const bool scaled = is_scaled(original, plan);
+  const Problem source = simplified(original), problem = inner(original, scaled);
   Workspace result{};
   result.counters = problem.groups * ceil_divide(problem.k / problem.groups, plan.tile_n) *
-                    ceil_divide(problem.c / problem.groups, chunk_of(problem.dtype)) * problem.r * problem.s *
-                    plan.tile_n * kRowBytes;
+                    ceil_divide(problem.c / problem.groups, plan.tile_k) * problem.r * problem.s * plan.tile_n *
+                    kRowBytes;
+  const std::int64_t pixels = problem.n * problem.oh * problem.ow, tiles = tiles_of(problem, patch_of(problem, plan));
   const bool split = plan.splits > 1;
-  const std::int64_t pixels = problem.n * problem.oh * problem.ow;
-  result.values = result.counters + (split ? 4 * round_up(tiles_of(problem, patch_of(problem, plan)), 4) : 0);
+  result.counter_count = split || plan.parts > 1 ? tiles * (1 + plan.splits) : 0;
+  result.partials = result.counters + 4 * round_up(result.counter_count, 4);
+  result.values = result.partials + (plan.parts > 1 ? 4 * plan.blocks * plan.tile_m * plan.tile_n : 0);
   result.channels = result.values + (split ? 4 * plan.splits * pixels : 0);
-  result.bytes = result.channels + (split && problem.with_indices ? 4 * plan.splits * pixels : 0);
+  result.factors = round_up(result.channels + (split && problem.with_indices ? 4 * plan.splits * pixels : 0), 16);
+  result.fallback = result.factors + (scaled ? 4 * round_up(problem.k, 4) : 0);
+  result.seen = result.fallback + (scaled ? 16 : 0);
+  result.runs = result.seen + (scaled ? 4 * round_up(problem.c, 4) : 0);
+  const std::int64_t inputs = source.n * source.h * source.w;
+  result.tiles = result.runs + (scaled ? 4 * round_up(ceil_divide(inputs, kCopyPixels), 4) : 0);
+  result.copy = round_up(result.tiles + (scaled ? 8 * ceil_divide(pixels, kFallbackTile) : 0), 128);
+  result.bytes = result.copy + copied_bytes(source, scaled);
   return result;
 }
 
-Tables tables_of(const Problem& problem, const Patch& patch, int tile_n) {
+Tables tables_of(const Problem& problem, const Patch& patch, int tile_n, bool scaled) {
   Tables tables{};
   tables.offsets = kBarrierBytes;
   tables.taps = tables.offsets + 8 * patch.pixels;
   tables.addends = tables.taps + static_cast<int>(4 * round_up(problem.r * problem.s, 4));
   const std::int64_t channels = problem.groups * round_up(problem.k / problem.groups, tile_n);
-  tables.bytes = tables.addends + static_cast<int>(4 * channels) + 16;
+  tables.factors = tables.addends + static_cast<int>(4 * channels);
+  tables.bytes = tables.factors + (scaled ? static_cast<int>(4 * channels) : 0) + 16;
   return tables;
 }
 
 int stages_of(const Problem& problem, const Patch& patch, const Plan& plan) {
-  const int used =
-      tables_of(problem, patch, plan.tile_n).bytes + kSwizzleBytes + plan.stages * patch.pixels * kRowBytes;
+  const int used = tables_of(problem, patch, plan.tile_n, is_scaled(problem, plan)).bytes + kSwizzleBytes +
+                   plan.stages * patch.pixels * kRowBytes;
   return (plan.shared_memory - used) / (plan.tile_n * kRowBytes);
 }
 
@@ -145,78 +240,96 @@ const char* plan(const Problem& original, const Device& device, Plan* plan) {
         original.stride_w, original.n * original.oh * original.ow}) {
     if (extent >= std::int64_t{1} << 30) return "an extent, or the number of output pixels, is 2^30 or more";
   }
-  const Problem problem = simplified(original);
-  const std::int64_t channels = problem.c / problem.groups, outputs = problem.k / problem.groups;
+  const Problem source = simplified(original);
+  const std::int64_t channels = source.c / source.groups, outputs = source.k / source.groups;
   // One step of the tensor cores is 32 bytes of channels.
-  if (channels * element_size(problem.dtype) < 32) return "fewer input channels in a group than the tensor cores take";
-  if (outputs < 32 && problem.groups > 1) return "fewer output channels in a group than the tensor cores take";
+  if (channels * element_size(source.dtype) < 32) return "fewer input channels in a group than the tensor cores take";
+  if (outputs < 32 && source.groups > 1) return "fewer output channels in a group than the tensor cores take";
+  const std::int64_t image = source.h * source.w;
+  if (image >= std::int64_t{1} << 30 || source.n * image > (std::int64_t{1} << 38) / source.c)
+    return "an image of 2^30 pixels, or an input of 2^38 elements, or more";
 
   const int tile_n = round_up(outputs, 64) < round_up(outputs, 128) ? 64 : 128;
   const std::int64_t blocks_n = ceil_divide(outputs, tile_n);
-  if (problem.groups * blocks_n * tile_n > kMaxOutputs) return "more than 4096 output channels";
-  if (problem.r * problem.s > kMaxTaps) return "a kernel of more than 1024 elements";
-  const std::int64_t chunks = ceil_divide(channels, chunk_of(problem.dtype));
+  if (source.groups * blocks_n * tile_n > kMaxOutputs) return "more than 4096 output channels";
+  if (source.r * source.s > kMaxTaps) return "a kernel of more than 1024 elements";
   const std::int64_t stage = std::int64_t{tile_n} * kRowBytes;
 
   // Large tiles read the weight less often, small ones fill the GPU.
-  double least = HUGE_VAL;
-  for (const int per_consumer : {2, 1}) {
-    const Patch patch = choose_patch(problem, per_consumer, device.sm_count);
-    if (patch.pixels == 0) continue;
-    const std::int64_t fixed = tables_of(problem, patch, tile_n).bytes + kSwizzleBytes + kMinStages * stage;
-    const std::int64_t slot = std::int64_t{patch.pixels} * kRowBytes;
-    const std::int64_t room = device.shared_memory_per_block - fixed;
-    std::int64_t slots = std::min<std::int64_t>(kMaxSlots, room / slot);
-    if (room < slot || (slots < 2 && chunks > 1)) continue;
-    const std::int64_t tiles = tiles_of(problem, patch);
-    // Too few tiles to fill the GPU: units share a tile, a run of the tiles of output channels each.
-    const std::int64_t blocks = problem.groups * blocks_n;
-    const std::int64_t splits = std::clamp<std::int64_t>(device.sm_count / tiles, 1, blocks);
-    const double cost =
-        static_cast<double>(ceil_divide(tiles * splits, device.sm_count) * ceil_divide(blocks, splits)) *
-        (per_consumer == 2 ? 1.9 : 1.0);
-    if (cost >= least) continue;
-    least = cost;
-    // What the input does not need, the weight gets.
-    const std::int64_t wanted = std::max<std::int64_t>(2, chunks <= slots - 1 ? chunks + 1 : 2);
-    if (slots > wanted) slots = wanted;
-    const std::int64_t stages =
-        std::clamp<std::int64_t>(kMinStages + (room - slots * slot) / stage, kMinStages, kMaxStages);
-    plan->stages = static_cast<int>(slots);
-    plan->tile_m = kSubtile * kConsumers * per_consumer;
-    plan->tile_rows = patch.height;
-    plan->tile_columns = patch.width;
-    plan->splits = static_cast<int>(splits);
-    plan->blocks = std::min<std::int64_t>(device.sm_count / splits, tiles) * splits;
-    plan->shared_memory = static_cast<int>(fixed + slots * slot + (stages - kMinStages) * stage);
+  Choice best;
+  for (const bool scaled : {false, true}) {
+    if (scaled && (source.dtype != DType::kFloat32 || source.groups > 1 || channels < 16)) continue;
+    if (scaled && copied_bytes(source, true) > kMostCopied) continue;
+    const Problem problem = inner(original, scaled);
+    const std::int64_t chunks = ceil_divide(channels, chunk_of(problem, scaled));
+    for (const int per_consumer : {2, 1}) {
+      Choice choice;
+      choice.scaled = scaled, choice.per_consumer = per_consumer, choice.tile_n = tile_n;
+      choice.patch = choose_patch(problem, per_consumer, device.sm_count);
+      if (choice.patch.pixels == 0) continue;
+      choice.fixed = tables_of(problem, choice.patch, tile_n, scaled).bytes + kSwizzleBytes + kMinStages * stage;
+      const std::int64_t slot = std::int64_t{choice.patch.pixels} * kRowBytes;
+      choice.room = device.shared_memory_per_block - choice.fixed;
+      choice.slots = std::min<std::int64_t>(kMaxSlots, choice.room / slot);
+      if (choice.room < slot || (choice.slots < 2 && chunks > 1)) continue;
+      choice.tiles = tiles_of(problem, choice.patch);
+      weigh(problem, device, &choice);
+      choice.cost += cycles_of_copy(source, scaled);
+      if (choice.cost >= best.cost) continue;
+      // What the input does not need, the weight gets.
+      const std::int64_t wanted = std::max<std::int64_t>(2, chunks <= choice.slots - 1 ? chunks + 1 : 2);
+      if (choice.slots > wanted) choice.slots = wanted;
+      best = choice;
+    }
   }
-  if (least == HUGE_VAL) return "the input under an output tile exceeds shared memory";
+  if (best.cost == HUGE_VAL) return "the input under an output tile exceeds shared memory";
 
+  const std::int64_t slot = std::int64_t{best.patch.pixels} * kRowBytes;
+  const std::int64_t stages =
+      std::clamp<std::int64_t>(kMinStages + (best.room - best.slots * slot) / stage, kMinStages, kMaxStages);
+  const std::int64_t sharing = best.splits * best.parts;
+  plan->stages = static_cast<int>(best.slots);
+  plan->tile_m = kSubtile * kConsumers * best.per_consumer;
+  plan->tile_rows = best.patch.height;
+  plan->tile_columns = best.patch.width;
+  plan->splits = static_cast<int>(best.splits);
+  plan->parts = static_cast<int>(best.parts);
+  plan->blocks = std::min<std::int64_t>(device.sm_count / sharing, best.tiles) * sharing;
+  plan->shared_memory = static_cast<int>(best.fixed + best.slots * slot + (stages - kMinStages) * stage);
   const bool channels_inside = original.input_strides[1] < original.input_strides[3] && original.c > 1;
   plan->precision = Precision::kTf32;
   plan->gather = channels_inside ? Gather::kChannels : Gather::kPixels;
   plan->tile_n = tile_n;
-  plan->tile_k = chunk_of(problem.dtype);
+  plan->tile_k = static_cast<int>(chunk_of(source, best.scaled));
   plan->threads = kThreads;
-  plan->fallback_blocks = 0;
-  plan->workspace_bytes = workspace(problem, *plan).bytes;
-  plan->reason = "tensor cores (wgmma), weight streamed through shared memory, minimum in registers";
+  plan->fallback_blocks = best.scaled ? 2 * device.sm_count : 0;
+  plan->workspace_bytes = workspace(original, *plan).bytes;
+  plan->reason = is_copied(source, best.scaled)
+                     ? "tensor cores (wgmma), over a copy of the input in vectors of channels, minimum in registers"
+                     : "tensor cores (wgmma), weight streamed through shared memory, minimum in registers";
   return nullptr;
 }
 
 const char* drawback(const Problem& problem, const Device& device, const Plan& plan) {
-  const std::int64_t chunks = ceil_divide(problem.c / problem.groups, chunk_of(problem.dtype));
-  const std::int64_t blocks_n = ceil_divide(problem.k / problem.groups, plan.tile_n),
-                     blocks = problem.groups * blocks_n;
-  const std::int64_t taps = problem.r * problem.s;
-  const bool resident = chunks <= plan.stages;
-  // Three warps transpose more slowly than the tensor cores multiply, but for many output channels once.
-  if (plan.gather == Gather::kPixels && !(resident && blocks_n >= 4)) return "NCHW, whose pixels it transposes slowly";
-  if (taps == 1 && !resident) return "a 1 x 1 kernel over more input channels than stay in shared memory";
-  // A unit's sums are one chain, which sm80 can cut. In float32 that pays later.
-  const std::int64_t chain = ceil_divide(blocks, plan.splits) * chunks * taps;
-  const int few = problem.dtype == DType::kFloat32 ? device.sm_count / 6 : device.sm_count / 2;
-  if (plan.blocks < few && chain > 48) return "few tiles with long sums each";
+  const Problem source = simplified(problem);
+  const std::int64_t copied = copied_bytes(source, is_scaled(problem, plan));
+  if (copied > kMostCopied) return "a copy of the input in vectors of channels would take more than 128 MiB";
+  const std::int64_t outputs = problem.k / problem.groups, taps = problem.r * problem.s;
+  if (copied > 0 && outputs * taps < 64)
+    return "too few output channels for a copy of the input in vectors of channels";
+  const std::int64_t chunks = ceil_divide(problem.c / problem.groups, plan.tile_k);
+  // With one tap a chunk's loads take longer than its products. In NCHW sm80 is slower still, but for few blocks.
+  if (taps == 1 && chunks > plan.stages && (copied == 0 || plan.blocks < device.sm_count / 3))
+    return "a 1 x 1 kernel over more input channels than stay in shared memory";
+  if (taps == 1 && copied == 0 && problem.dtype == DType::kFloat32 && chunks >= 8 && plan.tile_m == 128)
+    return "a 1 x 1 kernel over many channels of float32, with few tiles";
+  if (chunks >= 8 &&
+      tiles_of(inner(problem, is_scaled(problem, plan)), patch_of(inner(problem, is_scaled(problem, plan)), plan)) == 1)
+    return "one tile of pixels with long sums";
+  // A unit's sums are one chain.
+  const std::int64_t blocks = problem.groups * ceil_divide(outputs, plan.tile_n);
+  const std::int64_t chain = ceil_divide(blocks, plan.splits) * ceil_divide(chunks, plan.parts) * taps;
+  if (plan.blocks < device.sm_count / 6 && chain > 48) return "few tiles with long sums each";
   return nullptr;
 }
 

@@ -21,30 +21,41 @@ struct Patch {
   int pitch, image_pixels, pixels;         // pixels of a row, of an image's rows, of the patch
 };
 
-// The problem as the kernel computes it: a kernel of one row or column needs no input that the stride skips, and rows
+// float32 multiplied as float16, its filters scaled into range.
+bool is_scaled(const Problem& problem, const Plan& plan);
+
+// Whether the input is copied first, since vectors of channels don't fit it or since it has to be converted.
+bool is_copied(const Problem& problem, bool scaled);
+
+// The problem as the copy reads it: a kernel of one row or column needs no input that the stride skips, and rows
 // that follow each other without a gap are one where no window crosses them.
 Problem simplified(Problem problem);
 
-// The patch of an accepted plan, for the simplified problem.
+// The problem as the kernel computes it: the simplified one, over the copy where there is one.
+Problem inner(const Problem& problem, bool scaled);
+
+// The patch of an accepted plan, for the inner problem.
 Patch patch_of(const Problem& problem, const Plan& plan);
 
 // Byte offsets of shared memory's tables: of the patch's pixels in the input, of the taps in the patch, and of what
 // each output channel adds. The weight's stages follow, then the input's slots.
 struct Tables {
-  int offsets, taps, addends;  // the last word is the splits'
+  int offsets, taps, addends, factors;  // the last word is the splits'
   int bytes;
 };
-Tables tables_of(const Problem& problem, const Patch& patch, int tile_n);
+Tables tables_of(const Problem& problem, const Patch& patch, int tile_n, bool scaled);
 int stages_of(const Problem& problem, const Patch& patch, const Plan& plan);  // of the weight, in an accepted plan
 
-int chunk_of(DType dtype);  // input channels of 128 bytes
 bool vectors_fit(const Problem& problem);
-int pixels_together(const Problem& problem);  // that one load reads: 4, 2 or 1
+int pixels_together(const Problem& problem);                    // that one load reads: 4, 2 or 1
+std::int64_t group_pitch(const Problem& problem, bool scaled);  // of the copy: channels of a group, padded
 std::int64_t tiles_of(const Problem& problem, const Patch& patch);
 
-// What Plan::workspace_bytes is divided into, from 0: the packed weight; with splits their counters and minima.
+// What Plan::workspace_bytes is divided into, from 0: the packed weight; where units share tiles their counters, sums
+// and minima; for scaled filters their factors, and what is zero before a call, from `fallback` to `tiles`; the copy.
 struct Workspace {
-  std::int64_t counters, values, channels;  // byte offsets
+  std::int64_t counters, partials, values, channels, factors, fallback, seen, runs, tiles, copy;  // byte offsets
+  std::int64_t counter_count;
   std::int64_t bytes;
 };
 Workspace workspace(const Problem& problem, const Plan& plan);

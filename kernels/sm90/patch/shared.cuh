@@ -38,7 +38,8 @@ struct Shared {
   std::int64_t* offsets;  // [pixels of the patch] in the input's elements; -1: in the padding
   int* taps;              // [r * s] where a tap's pixels begin, in descriptors' units
   float* addends;         // [groups][blocks_n][kTileN]
-  int* is_last;           // whether the other splits of the tile have finished
+  float* factors;         // the same, where filters are scaled
+  int* is_last;           // whether the others that share a tile have finished
   std::uint32_t stages, slots;
 
   __device__ __forceinline__ Shared(const Params& params, std::uint8_t* base, int stage_bytes) {
@@ -48,6 +49,7 @@ struct Shared {
     offsets = reinterpret_cast<std::int64_t*>(base + params.tables.offsets);
     taps = reinterpret_cast<int*>(base + params.tables.taps);
     addends = reinterpret_cast<float*>(base + params.tables.addends);
+    factors = reinterpret_cast<float*>(base + params.tables.factors);
     is_last = reinterpret_cast<int*>(base + params.tables.bytes) - 1;
     stages = (barriers + params.tables.bytes + kSwizzleBytes - 1) / kSwizzleBytes * kSwizzleBytes;
     slots = stages + params.stages * stage_bytes;
@@ -67,9 +69,9 @@ struct Origin {
   }
 };
 
-// A tile, and a run of the tiles of output channels over all groups.
+// A tile, a run of the tiles of output channels over all groups, and which chunks of their sums.
 struct Unit {
-  int tile, split, first_block, blocks;
+  int tile, split, part, first_block, blocks, first_chunk, end_chunk;
 
   __device__ __forceinline__ int end_block() const { return first_block + blocks; }
   // Whether it is the unit's first of a group, or the last.
@@ -84,11 +86,15 @@ struct Unit {
 // Visits the block's units.
 template <typename Visit>
 __device__ __forceinline__ void for_each_unit(const Params& params, Visit&& visit) {
-  const int blocks = params.groups * params.blocks_n;
-  for (int i = static_cast<int>(blockIdx.x); i < params.tiles * params.splits; i += static_cast<int>(gridDim.x)) {
+  const int blocks = params.groups * params.blocks_n, units = params.tiles * params.splits * params.parts;
+  for (int i = static_cast<int>(blockIdx.x); i < units; i += static_cast<int>(gridDim.x)) {
     Unit unit;
-    unit.tile = i / params.splits;
-    unit.split = i - unit.tile * params.splits;
+    const int sums = i / params.parts;
+    unit.part = i - sums * params.parts;
+    unit.first_chunk = params.chunks * unit.part / params.parts;
+    unit.end_chunk = params.chunks * (unit.part + 1) / params.parts;
+    unit.tile = sums / params.splits;
+    unit.split = sums - unit.tile * params.splits;
     unit.first_block = blocks * unit.split / params.splits;
     unit.blocks = blocks * (unit.split + 1) / params.splits - unit.first_block;
     visit(unit);

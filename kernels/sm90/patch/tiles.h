@@ -16,5 +16,6 @@ inline constexpr int kSwizzleBytes = 1024;  // alignment that the swizzle asks o
 inline constexpr int kMaxPixels = 2048;     // of a patch, with its halo
 inline constexpr int kMaxOutputs = 4096;    // output channels, padded
 inline constexpr int kMaxTaps = 1024;       // elements of the kernel
+inline constexpr int kCopyPixels = 64;      // that a block copies, where the input is copied first
 
 }  // namespace convmin::sm90::patch

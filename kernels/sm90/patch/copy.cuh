@@ -1,0 +1,220 @@
+// Input that 16-byte vectors of channels don't fit, or whose float32 is to be float16, is copied once: channels_last, a
+// group's channels padded to whole vectors, rounded as the tensor cores take it. A block copies 64 pixels x 128 bytes,
+// NCHW through shared memory, read in vectors of pixels and written in vectors of channels.
+#pragma once
+
+#include "ptx/mma.cuh"
+#include "sm90/patch/params.h"
+#include "sm90/patch/traits.h"
+
+namespace convmin::sm90::patch {
+
+inline constexpr int kPrepareThreads = 256;
+
+// Where a pixel's word is in the block's tile: [pixel][128 bytes], the vectors of a row in an order that spreads both
+// the stores, of one vector of 8 runs of pixels, and the loads, of a pixel's 8 vectors, over all banks.
+__host__ __device__ constexpr int copy_place(int pixel, int pack, int together) {
+  return pixel * kRowBytes + (pack ^ (pixel / together & 7)) * 16;
+}
+
+// What a thread of the block loads of a run: a word of channels of neighbouring pixels.
+struct CopyItem {
+  int pack, word, vector;
+};
+__host__ __device__ constexpr CopyItem copy_item(int item, int together) {
+  const int rows = kCopyPixels / together / 8, rest = item / 32;
+  return {rest / rows, item / 8 % 4, rest % rows * 8 + item % 8};
+}
+
+template <typename T>
+class Copier {
+ public:
+  using Element = typename T::Element;
+  using Operand = typename T::Operand;
+  struct Shared {
+    alignas(16) std::uint8_t tile[kCopyPixels * kRowBytes];
+    int faint[kCopyPixels];  // whether a pixel has a channel that is, and not zero
+  };
+
+  __device__ __forceinline__ Copier(const Params& params, int block)
+      : params_(params), thread_(static_cast<int>(threadIdx.x)) {
+    const Source& source = params.source;
+    run_ = block / source.chunks;
+    const int all = block - run_ * source.chunks, group = all / params.chunks;
+    const int first = (all - group * params.chunks) * T::kChunk;
+    channels_ = min(params.group_channels - first, T::kChunk);
+    input_ = static_cast<const Element*>(source.input) +
+             (static_cast<std::int64_t>(group) * params.group_channels + first) * source.stride_c;
+    const std::int64_t pixel = static_cast<std::int64_t>(run_) * kCopyPixels;
+    copy_ = static_cast<Operand*>(params.copy) + pixel * params.input_stride_w +
+            static_cast<std::int64_t>(group) * params.group_pitch + first;
+    pixels_ = static_cast<int>(min(source.pixels - pixel, std::int64_t{kCopyPixels}));
+    const std::int64_t image = params.source.pixels / params.n;
+    first_n_ = pixel / image;
+    first_pixel_ = static_cast<int>(pixel - first_n_ * image);
+  }
+
+  __device__ __forceinline__ void run(Shared& shared) {
+    if (params_.source.channels_inside) {
+      by_channels();
+    } else if (params_.source.together == 4) {
+      by_pixels<4>(shared);
+    } else if (params_.source.together == 2) {
+      by_pixels<2>(shared);
+    } else {
+      by_pixels<1>(shared);
+    }
+  }
+
+ private:
+  static constexpr int kPerWord = 4 / static_cast<int>(sizeof(Operand));  // channels of a 32-bit word
+  static constexpr float kFaint = 0x1p-11f, kLargest = 65504.0f;          // bounds of float16's safe range
+
+  __device__ __forceinline__ std::int64_t offset_of(int pixel) const {
+    const Source& source = params_.source;
+    const auto image = source.image.divide(static_cast<std::uint32_t>(first_pixel_ + pixel));
+    const auto row = source.row.divide(image.remainder);
+    return (first_n_ + image.quotient) * source.stride_n + row.quotient * source.stride_h +
+           row.remainder * source.stride_w;
+  }
+
+  static __device__ __forceinline__ std::uint32_t bits(Element value) {
+    if constexpr (sizeof(Operand) == 4) {
+      return ptx::round_to_tf32(value);
+    } else if constexpr (T::kScaled) {
+      return __half_as_ushort(__float2half_rn(value));
+    } else {
+      return *reinterpret_cast<const std::uint16_t*>(&value);
+    }
+  }
+  static __device__ __forceinline__ std::uint32_t word_of(const Element* channels) {
+    if constexpr (kPerWord == 1) {
+      return bits(channels[0]);
+    } else {
+      return bits(channels[0]) | bits(channels[1]) << 16;
+    }
+  }
+
+  __device__ __forceinline__ void write(int pixel, int pack, uint4 vector) const {
+    if (pixel >= pixels_ || pack * T::kPack >= channels_) return;
+    *reinterpret_cast<uint4*>(copy_ + pixel * params_.input_stride_w + pack * T::kPack) = vector;
+  }
+
+  template <int kPixels>
+  __device__ __forceinline__ void by_pixels(Shared& shared) const {
+    constexpr int kItems = 32 * (kCopyPixels / kPixels) / kPrepareThreads;
+    struct alignas(kPixels * sizeof(Element)) Vector {
+      Element values[kPixels];
+    };
+    if constexpr (T::kScaled) {
+      if (thread_ < kCopyPixels) shared.faint[thread_] = 0;
+      __syncthreads();
+    }
+    Vector loaded[kItems][kPerWord];
+#pragma unroll
+    for (int i = 0; i < kItems; ++i) {
+      const CopyItem item = copy_item(thread_ + i * kPrepareThreads, kPixels);
+      const int channel = item.pack * T::kPack + item.word * kPerWord;
+      const bool inside = item.vector * kPixels < pixels_;
+      const Element* from =
+          input_ + (inside ? offset_of(item.vector * kPixels) : 0) + channel * params_.source.stride_c;
+#pragma unroll
+      for (int j = 0; j < kPerWord; ++j) {
+        loaded[i][j] = Vector{};
+        if (inside && channel + j < channels_) {
+          loaded[i][j] = *reinterpret_cast<const Vector*>(from + j * params_.source.stride_c);
+        }
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kItems; ++i) {
+      const CopyItem item = copy_item(thread_ + i * kPrepareThreads, kPixels);
+#pragma unroll
+      for (int pixel = 0; pixel < kPixels; ++pixel) {
+        Element channels[kPerWord];
+#pragma unroll
+        for (int j = 0; j < kPerWord; ++j) {
+          channels[j] = loaded[i][j].values[pixel];
+          if constexpr (T::kScaled) {
+            if (channels[j] != 0.0f && fabsf(channels[j]) < kFaint) {
+              atomicOr(&shared.faint[item.vector * kPixels + pixel], 1);
+            }
+          }
+        }
+        const int place = copy_place(item.vector * kPixels + pixel, item.pack, kPixels) + item.word * 4;
+        *reinterpret_cast<std::uint32_t*>(shared.tile + place) = word_of(channels);
+      }
+    }
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < kCopyPixels * 8 / kPrepareThreads; ++i) {
+      const int item = thread_ + i * kPrepareThreads, pixel = item / 8, pack = item % 8;
+      const uint4 vector = *reinterpret_cast<const uint4*>(shared.tile + copy_place(pixel, pack, kPixels));
+      write(pixel, pack, vector);
+      if constexpr (T::kScaled) {
+        const auto* halves = reinterpret_cast<const __half*>(&vector);
+        float largest = 0.0f;
+#pragma unroll
+        for (int j = 0; j < T::kPack; ++j) largest = fmaxf(largest, fabsf(__half2float(halves[j])));
+        largest = of_pixel(largest);
+        note(largest > kLargest || (largest < kFaint && shared.faint[pixel] != 0));
+      }
+    }
+  }
+
+  __device__ __forceinline__ void by_channels() const {
+#pragma unroll
+    for (int i = 0; i < kCopyPixels * 8 / kPrepareThreads; ++i) {
+      const int item = thread_ + i * kPrepareThreads, pixel = item / 8, pack = item % 8;
+      Element channels[T::kPack] = {};
+      if (pixel < pixels_) {
+        const Element* from = input_ + offset_of(pixel) + pack * T::kPack * params_.source.stride_c;
+        constexpr int kVector = 16 / static_cast<int>(sizeof(Element));
+        if (params_.source.vectors) {
+#pragma unroll
+          for (int j = 0; j < T::kPack; j += kVector) {
+            if (pack * T::kPack + j >= channels_) continue;
+            *reinterpret_cast<uint4*>(&channels[j]) = *reinterpret_cast<const uint4*>(from + j);
+          }
+        } else {
+#pragma unroll
+          for (int j = 0; j < T::kPack; ++j) {
+            if (pack * T::kPack + j < channels_) channels[j] = from[j * params_.source.stride_c];
+          }
+        }
+      }
+      write(pixel, pack,
+            {word_of(&channels[0]), word_of(&channels[kPerWord]), word_of(&channels[2 * kPerWord]),
+             word_of(&channels[3 * kPerWord])});
+      if constexpr (T::kScaled) {
+        float largest = 0.0f;
+#pragma unroll
+        for (int j = 0; j < T::kPack; ++j) largest = fmaxf(largest, fabsf(channels[j]));
+        largest = of_pixel(largest);
+        note(largest > kLargest || (largest < kFaint && largest != 0.0f));
+      }
+    }
+  }
+
+  // The largest of the eight lanes that have a pixel's channels. NaN passes, since it stays NaN.
+  static __device__ __forceinline__ float of_pixel(float largest) {
+#pragma unroll
+    for (int offset = 1; offset < 8; offset *= 2) {
+      largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, offset));
+    }
+    return largest;
+  }
+  __device__ __forceinline__ void note(bool outside) const {
+    if (outside) params_.run_outside[run_] = 1;
+  }
+
+  const Params& params_;
+  const int thread_;
+  int run_, channels_, pixels_;
+  int first_pixel_;  // in its image
+  std::int64_t first_n_;
+  const Element* input_;
+  Operand* copy_;
+};
+
+}  // namespace convmin::sm90::patch
