@@ -1,0 +1,19 @@
+// What the direct kernel is instantiated for: plan.cpp chooses among it, kernel.cuh compiles it. Host code only.
+#pragma once
+
+namespace convmin::direct {
+
+inline constexpr int kThreads = 256;
+inline constexpr int kMaxOutputs = 4;   // of a problem without groups
+inline constexpr int kGroupedRows = 4;  // output pixels of a thread, one below the other
+inline constexpr int kDenseRows = 2;
+inline constexpr int kVectorBytes = 16;
+
+// Vectors take registers for four rows of sums; scalars leave room for more warps.
+constexpr int blocks_per_sm(int vector) { return vector > 1 ? 2 : 4; }
+
+// Shared memory begins with what threads hand each other at the end of a tile; the weight follows.
+inline constexpr int kExchangeBytes = 8 * kThreads * kGroupedRows;
+static_assert(kExchangeBytes >= 4 * kThreads * kDenseRows * kMaxOutputs, "sums fit as well as candidates");
+
+}  // namespace convmin::direct
