@@ -75,7 +75,7 @@ struct Plan {
   int stages;                   // of the input's ring in shared memory
   int tile_m, tile_n, tile_k;   // output pixels, output channels, reduction elements of a block's tile
   int tile_rows, tile_columns;  // of the tile, in an image; sm80: 0 rows where it runs on over the images
-  int taps;                     // sm80: taps that a tile's input serves, all or one
+  int taps;                     // sm80: taps that a tile's input serves, all or one; direct: rows of them, if known
   int splits;                   // parts that the output channels are divided into, and combined at the end
   int parts;                    // sm80: parts that the sums of a tile and a block of output channels are divided into
   std::int64_t blocks;          // tiles of pixels x splits x parts

@@ -25,9 +25,8 @@ struct Place {
 template <typename T>
 __device__ __forceinline__ float finish(const Params& params, float sum, int output) {
   using Element = typename T::Element;
-  const float bias = params.bias != nullptr
-                         ? Numeric<Element>::widen(__ldg(static_cast<const Element*>(params.bias) + output))
-                         : 0.0f;
+  const float bias =
+      params.bias != nullptr ? Numeric<Element>::widen(__ldg(static_cast<const Element*>(params.bias) + output)) : 0.0f;
   // Sum, then product: scale may be infinite or NaN.
   return (sum + bias) * params.scale;
 }

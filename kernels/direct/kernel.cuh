@@ -42,7 +42,7 @@ __device__ __forceinline__ void compute_sums(const Params& params, char* shared,
     add_channels<T>(params, run, shared + kExchangeBytes, item * T::kVector, sums);
   }
   constexpr int kCount = T::kRows * T::kOutputs;
-  combine(params, place, shared, reinterpret_cast<float(&)[kCount]>(sums), [](float& a, float b) { a += b; });
+  combine(params, place, shared, reinterpret_cast<float (&)[kCount]>(sums), [](float& a, float b) { a += b; });
   if (place.slot != 0) return;
 #pragma unroll
   for (int p = 0; p < T::kRows; ++p) {
@@ -80,7 +80,8 @@ int launch_instance(const Params& params, const Plan& plan, cudaStream_t stream)
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_memory);
     if (error != cudaSuccess) return error;
   }
-  kernel<<<static_cast<unsigned>(plan.blocks), kThreads, static_cast<std::size_t>(plan.shared_memory), stream>>>(params);
+  kernel<<<static_cast<unsigned>(plan.blocks), kThreads, static_cast<std::size_t>(plan.shared_memory), stream>>>(
+      params);
   return static_cast<int>(cudaGetLastError());
 }
 
@@ -96,6 +97,7 @@ int launch_vector(const Params& params, const Plan& plan, const Variant& variant
   switch (variant.window) {
     case 3: return launch_instance<Element, kVector, kGroupedRows, 0, 3>(params, plan, stream);
     case 5: return launch_instance<Element, kVector, kGroupedRows, 0, 5>(params, plan, stream);
+    case 7: return launch_instance<Element, kVector, kGroupedRows, 0, 7>(params, plan, stream);
     default: return launch_instance<Element, kVector, kGroupedRows, 0, 0>(params, plan, stream);
   }
 }

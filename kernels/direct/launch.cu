@@ -1,6 +1,5 @@
 // Problem -> the kernel's parameters; Plan -> instantiation.
 #include "direct/launch.h"
-
 #include "direct/tiles.h"
 
 namespace convmin::direct {

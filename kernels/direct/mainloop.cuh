@@ -26,22 +26,22 @@ __device__ __forceinline__ void multiply(const Vector<T>& x, const Vector<T>& we
 
 // A window's columns in turn; the input's rows of a column are loaded once for all of the run's pixels.
 template <typename T>
-__device__ __forceinline__ void sum_by_rows(const Params& params, const Run& run, const char* input,
-                                            const char* weight, Sums<T, T::kVector>& sums) {
+__device__ __forceinline__ void sum_by_rows(const Params& params, const Run& run, const char* input, const char* weight,
+                                            Sums<T, T::kVector>& sums) {
   for (int s = 0; s < params.s; ++s) {
-    Vector<T> column[T::kWindow], x[T::kInputRows];
+    Vector<T> column[T::kWindow];
+#pragma unroll
+    for (int r = 0; r < T::kWindow; ++r) column[r] = load_weight<T>(params, weight, r * params.s + s);
     const bool inside = static_cast<unsigned>(run.iw + s * params.dilation_w) < static_cast<unsigned>(params.w);
     const unsigned rows = inside ? run.inside_rows : 0;
     const char* source = input + s * params.dilation_w * params.input_stride_w;
 #pragma unroll
-    for (int i = 0; i < T::kInputRows; ++i, source += params.input_stride_h) x[i] = load<T>(source, rows >> i & 1);
-#pragma unroll
-    for (int r = 0; r < T::kWindow; ++r) column[r] = load_weight<T>(params, weight, r * params.s + s);
-#pragma unroll
-    for (int i = 0; i < T::kInputRows; ++i)
+    for (int i = 0; i < T::kInputRows; ++i, source += params.input_stride_h) {
+      const Vector<T> x = load<T>(source, rows >> i & 1);
 #pragma unroll
       for (int p = 0; p < T::kRows; ++p)
-        if (i - p >= 0 && i - p < T::kWindow) multiply<T>(x[i], column[i - p < 0 ? 0 : i - p], sums[p]);
+        if (i - p >= 0 && i - p < T::kWindow) multiply<T>(x, column[i - p < 0 ? 0 : i - p], sums[p]);
+    }
   }
 }
 
@@ -61,8 +61,8 @@ __device__ __forceinline__ void for_each_tap(const Params& params, const Run& ru
       const char* source = column;
 #pragma unroll
       for (int p = 0; p < T::kRows; ++p, source += step_p) {
-        x[p] = load<T>(source, inside && static_cast<unsigned>(ih + p * params.stride_h) <
-                                             static_cast<unsigned>(params.h));
+        x[p] = load<T>(source,
+                       inside && static_cast<unsigned>(ih + p * params.stride_h) < static_cast<unsigned>(params.h));
       }
       take(r * params.s + s, x);
     }

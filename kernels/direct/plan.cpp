@@ -29,7 +29,8 @@ bool vectors_fit(const Problem& problem) {
 }
 
 int window_of(const Problem& problem, int rows) {
-  const bool plain = problem.stride_h == 1 && problem.dilation_h == 1 && (problem.r == 3 || problem.r == 5);
+  const bool plain =
+      problem.stride_h == 1 && problem.dilation_h == 1 && (problem.r == 3 || problem.r == 5 || problem.r == 7);
   return problem.groups > 1 && rows == kGroupedRows && plain ? static_cast<int>(problem.r) : 0;
 }
 
@@ -69,7 +70,7 @@ WeightRows weight_rows(const Problem& problem) {
 
 Variant variant_of(const Problem& problem, const Plan& plan) {
   const int outputs = problem.groups > 1 ? 0 : problem.k > 2 ? kMaxOutputs : static_cast<int>(problem.k);
-  return {plan.tile_k, plan.tile_rows, outputs, window_of(problem, plan.tile_rows)};
+  return {plan.tile_k, plan.tile_rows, outputs, plan.taps};
 }
 
 const char* plan(const Problem& problem, const Device& device, Plan* plan) {
@@ -117,6 +118,7 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   plan->tile_m = plan->tile_rows * plan->tile_columns;
   plan->tile_n = problem.groups > 1 ? vector : variant_of(problem, *plan).outputs;
   plan->tile_k = vector;
+  plan->taps = window_of(problem, best.rows);
   plan->splits = 1;
   plan->blocks = std::min(best.tiles, resident);
   plan->threads = kThreads;
