@@ -22,13 +22,10 @@ struct Place {
   }
 };
 
+// Sum, then product: scale may be infinite or NaN.
 template <typename T>
-__device__ __forceinline__ float finish(const Params& params, float sum, int output) {
-  using Element = typename T::Element;
-  const float bias =
-      params.bias != nullptr ? Numeric<Element>::widen(__ldg(static_cast<const Element*>(params.bias) + output)) : 0.0f;
-  // Sum, then product: scale may be infinite or NaN.
-  return (sum + bias) * params.scale;
+__device__ __forceinline__ float finish(const Params& params, float sum, typename T::Element bias) {
+  return (sum + Numeric<typename T::Element>::widen(bias)) * params.scale;
 }
 
 template <typename T>

@@ -18,12 +18,14 @@ __device__ __forceinline__ void compute_groups(const Params& params, char* share
   for (int item = place.slot; item < params.items; item += params.slots) {
     const int output = item * T::kVector;
     Sums<T, T::kVector> sums;
-    sum_outputs<T>(params, run, shared + kExchangeBytes, output, sums);
+    const char* const weight = shared + kExchangeBytes + output * static_cast<int>(sizeof(typename T::Element));
+    sum_outputs<T>(params, run, weight, output, sums);
+    const Vector<T> bias = load_weight<T>(params, weight, params.group_channels * params.r * params.s);
 #pragma unroll
     for (int v = 0; v < T::kVector; ++v) {
 #pragma unroll
       for (int p = 0; p < T::kRows; ++p) {
-        best[p].offer_ascending(finish<T>(params, sums[p][v], output + v), output + v);
+        best[p].offer_ascending(finish<T>(params, sums[p][v], bias.values[v]), output + v);
       }
     }
   }
@@ -44,12 +46,16 @@ __device__ __forceinline__ void compute_sums(const Params& params, char* shared,
   constexpr int kCount = T::kRows * T::kOutputs;
   combine(params, place, shared, reinterpret_cast<float (&)[kCount]>(sums), [](float& a, float b) { a += b; });
   if (place.slot != 0) return;
+  const auto bias = [&](int k) {
+    using Element = typename T::Element;
+    return params.bias != nullptr ? __ldg(static_cast<const Element*>(params.bias) + k) : Element{};
+  };
 #pragma unroll
   for (int p = 0; p < T::kRows; ++p) {
-    Candidate<float> best{finish<T>(params, sums[p][0], 0), 0};
+    Candidate<float> best{finish<T>(params, sums[p][0], bias(0)), 0};
 #pragma unroll
     for (int k = 1; k < T::kOutputs; ++k) {
-      if (k < params.outputs) best.offer_ascending(finish<T>(params, sums[p][k], k), k);
+      if (k < params.outputs) best.offer_ascending(finish<T>(params, sums[p][k], bias(k)), k);
     }
     write<T>(params, run, p, best);
   }
@@ -97,7 +103,11 @@ int launch_vector(const Params& params, const Plan& plan, const Variant& variant
   switch (variant.window) {
     case 3: return launch_instance<Element, kVector, kGroupedRows, 0, 3>(params, plan, stream);
     case 5: return launch_instance<Element, kVector, kGroupedRows, 0, 5>(params, plan, stream);
-    case 7: return launch_instance<Element, kVector, kGroupedRows, 0, 7>(params, plan, stream);
+    case 7:
+      if constexpr (keeps_window(7, kVector)) {
+        return launch_instance<Element, kVector, kGroupedRows, 0, 7>(params, plan, stream);
+      }
+      [[fallthrough]];
     default: return launch_instance<Element, kVector, kGroupedRows, 0, 0>(params, plan, stream);
   }
 }

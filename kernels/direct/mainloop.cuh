@@ -69,7 +69,7 @@ __device__ __forceinline__ void for_each_tap(const Params& params, const Run& ru
   }
 }
 
-// The sums of output channels `output`, ..., for each of the run's pixels.
+// The sums of output channels `output`, ..., whose weight is at `weight`, for each of the run's pixels.
 template <typename T>
 __device__ __forceinline__ void sum_outputs(const Params& params, const Run& run, const char* weight, int output,
                                             Sums<T, T::kVector>& sums) {
@@ -78,7 +78,7 @@ __device__ __forceinline__ void sum_outputs(const Params& params, const Run& run
   const int group = T::kVector > 1 ? output : static_cast<int>(params.by_group_outputs.divide(output).quotient);
   const int channels = T::kVector > 1 ? 1 : params.group_channels;
   const char* input = run.input + static_cast<std::int64_t>(group) * channels * params.input_stride_c;
-  const char* column = weight + output * static_cast<int>(sizeof(typename T::Element));
+  const char* column = weight;
   for (int channel = 0; channel < channels; ++channel) {
     if constexpr (T::kWindow > 0) {
       sum_by_rows<T>(params, run, input, column, sums);

@@ -29,6 +29,7 @@ struct Params {
   FastDivisor by_ow, by_run_rows;
 
   // The weight in shared memory: rows of channels, output channels where there are groups, else input channels.
+  // Groups: the bias is the row after the last.
   int weight_count, weight_pitch;  // elements; bytes
   bool weight_channels_inside;     // whether its input channels are neighbours in global memory
   FastDivisor by_taps, by_s, by_group_channels;

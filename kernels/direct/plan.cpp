@@ -28,9 +28,8 @@ bool vectors_fit(const Problem& problem) {
   return true;
 }
 
-int window_of(const Problem& problem, int rows) {
-  const bool plain =
-      problem.stride_h == 1 && problem.dilation_h == 1 && (problem.r == 3 || problem.r == 5 || problem.r == 7);
+int window_of(const Problem& problem, int rows, int vector) {
+  const bool plain = problem.stride_h == 1 && problem.dilation_h == 1 && keeps_window(problem.r, vector);
   return problem.groups > 1 && rows == kGroupedRows && plain ? static_cast<int>(problem.r) : 0;
 }
 
@@ -41,10 +40,10 @@ struct Choice {
 };
 
 // In loads of the longest-working thread.
-Choice weigh(const Problem& problem, int rows, int slots, std::int64_t items, std::int64_t resident) {
+Choice weigh(const Problem& problem, int vector, int rows, int slots, std::int64_t items, std::int64_t resident) {
   const std::int64_t runs = problem.n * ceil_divide(problem.oh, rows) * problem.ow;
   const std::int64_t tiles = ceil_divide(runs, kThreads / slots);
-  const int window = window_of(problem, rows);
+  const int window = window_of(problem, rows, vector);
   const std::int64_t taps = problem.r * problem.s;
   const std::int64_t columns = problem.groups > 1 ? 1 : std::min<std::int64_t>(problem.k, kMaxOutputs);
   const std::int64_t loads = (window > 0 ? (rows + window - 1) * problem.s : rows * taps) + columns * taps;
@@ -65,6 +64,7 @@ WeightRows weight_rows(const Problem& problem) {
   result.channels = problem.groups > 1 ? problem.k : problem.c;
   // Rows start 16 bytes further in the banks each, for stores that walk taps.
   result.pitch = round_up(result.channels * element_size(problem), 128) + kVectorBytes;
+  result.bytes = (result.rows + (problem.groups > 1 ? 1 : 0)) * result.pitch;
   return result;
 }
 
@@ -87,8 +87,7 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
     if (extent >= kMaxExtent) return "an extent is 2^30 or more";
   }
   if (problem.n * problem.oh * problem.ow >= kMaxRuns) return "2^31 output pixels or more";
-  const WeightRows weight = weight_rows(problem);
-  const std::int64_t shared = kExchangeBytes + weight.rows * weight.pitch;
+  const std::int64_t shared = kExchangeBytes + weight_rows(problem).bytes;
   if (shared > device.shared_memory_per_block) return "the weight exceeds shared memory";
 
   const bool vectors = vectors_fit(problem);
@@ -106,7 +105,7 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
     for (int slots = 1; slots <= kMaxSlots; slots *= 2) {
       if (slots > 1 && slots / 2 >= items) break;
       if (slots < fewest && slots < items) continue;
-      const Choice choice = weigh(problem, rows, slots, items, resident);
+      const Choice choice = weigh(problem, vector, rows, slots, items, resident);
       if (best.slots == 0 || choice.cost < best.cost) best = choice;
     }
   }
@@ -118,7 +117,7 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   plan->tile_m = plan->tile_rows * plan->tile_columns;
   plan->tile_n = problem.groups > 1 ? vector : variant_of(problem, *plan).outputs;
   plan->tile_k = vector;
-  plan->taps = window_of(problem, best.rows);
+  plan->taps = window_of(problem, best.rows, vector);
   plan->splits = 1;
   plan->blocks = std::min(best.tiles, resident);
   plan->threads = kThreads;

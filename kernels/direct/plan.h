@@ -17,7 +17,7 @@ Variant variant_of(const Problem& problem, const Plan& plan);
 
 // The weight's rows in shared memory.
 struct WeightRows {
-  std::int64_t rows, channels, pitch;  // pitch: bytes
+  std::int64_t rows, channels, pitch, bytes;  // the pitch is in bytes, too; groups have a row more, of the bias
 };
 WeightRows weight_rows(const Problem& problem);
 

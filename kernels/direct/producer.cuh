@@ -85,6 +85,12 @@ __device__ __forceinline__ void stage_weight(const Params& params, char* shared)
     const auto column = static_cast<int>(T::kGrouped ? k : channel);
     reinterpret_cast<Element*>(shared + row * params.weight_pitch)[column] = value;
   }
+  if constexpr (T::kGrouped) {
+    auto* const row = reinterpret_cast<Element*>(shared + params.group_channels * taps * params.weight_pitch);
+    for (int k = static_cast<int>(threadIdx.x); k < params.outputs; k += kThreads) {
+      row[k] = params.bias != nullptr ? __ldg(static_cast<const Element*>(params.bias) + k) : Element{};
+    }
+  }
   __syncthreads();
 }
 

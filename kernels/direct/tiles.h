@@ -1,6 +1,8 @@
 // What the direct kernel is instantiated for: plan.cpp chooses among it, kernel.cuh compiles it. Host code only.
 #pragma once
 
+#include <cstdint>
+
 namespace convmin::direct {
 
 inline constexpr int kThreads = 256;
@@ -11,6 +13,11 @@ inline constexpr int kVectorBytes = 16;
 
 // Vectors take registers for four rows of sums; scalars leave room for more warps.
 constexpr int blocks_per_sm(int vector) { return vector > 1 ? 2 : 4; }
+
+// Whether a thread keeps a window of so many rows in registers: with eight channels at a time, seven are too many.
+constexpr bool keeps_window(std::int64_t rows, int vector) {
+  return rows == 3 || rows == 5 || (rows == 7 && vector < 8);
+}
 
 // Shared memory begins with what threads hand each other at the end of a tile; the weight follows.
 inline constexpr int kExchangeBytes = 8 * kThreads * kGroupedRows;
