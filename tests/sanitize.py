@@ -55,7 +55,7 @@ def candidates() -> list[Problem]:
         problems += [image, image.replace(r=3, padding=(1, 0), bias=False)]
     # For threads that have groups, or a few output channels, to themselves: from few pixels, whose channels many threads
     # share, to so many that none are shared.
-    for dtype, storage, side, r in product(DTYPES, STORAGES[:2], (6, 20, 64, 200), (1, 3, 5, 6, 7)):
+    for dtype, storage, side, r in product(DTYPES, STORAGES[:2], (8, 20, 64, 200), (1, 3, 5, 6, 7)):
         for c, k, groups in (
             (8, 8, 8),
             (24, 24, 24),
@@ -68,6 +68,9 @@ def candidates() -> list[Problem]:
         ):
             image = Problem(n=2, c=c, h=side, w=side, k=k, r=r, s=3, groups=groups, dtype=dtype, storage=storage)
             problems += [image, image.replace(padding=(1, 1), bias=False)]
+    for dtype, storage, r in product(DTYPES, STORAGES[:2], (3, 5, 6, 7)):
+        image = Problem(n=2, c=2, h=560, w=560, k=2, r=r, s=1, groups=2, dtype=dtype, storage=storage)
+        problems += [image, image.replace(c=4, h=64, k=4, groups=4), image.replace(c=3, k=1, groups=1)]
     return sorted((p for p in problems if p.n != 0), key=lambda problem: problem.products)
 
 
