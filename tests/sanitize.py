@@ -53,8 +53,8 @@ def candidates() -> list[Problem]:
         image = Problem(n=1, c=32 * groups, h=size[0], w=size[1], k=k * groups, r=1, s=1, groups=groups)
         image = image.replace(dtype=dtype, storage=storage)
         problems += [image, image.replace(r=3, padding=(1, 0), bias=False)]
-    # For threads that have groups, or a few output channels, to themselves: from few pixels, whose channels many threads
-    # share, to so many that none are shared.
+    # For threads that have groups, or a few output channels, to themselves: from few pixels, whose channels are shared
+    # out over many threads, to so many that one thread has them all.
     for dtype, storage, side, r in product(DTYPES, STORAGES[:2], (8, 20, 64, 200), (1, 3, 5, 6, 7)):
         for c, k, groups in (
             (8, 8, 8),
