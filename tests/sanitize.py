@@ -67,10 +67,15 @@ def candidates() -> list[Problem]:
             (16, 4, 1),
         ):
             image = Problem(n=2, c=c, h=side, w=side, k=k, r=r, s=3, groups=groups, dtype=dtype, storage=storage)
-            problems += [image, image.replace(padding=(1, 1), bias=False)]
+            problems += [image, image.replace(padding=(1, 1), bias=False), image.replace(stride=(2, 1))]
     for dtype, storage, r in product(DTYPES, STORAGES[:2], (3, 5, 6, 7)):
         image = Problem(n=2, c=2, h=560, w=560, k=2, r=r, s=1, groups=2, dtype=dtype, storage=storage)
-        problems += [image, image.replace(c=4, h=64, k=4, groups=4), image.replace(c=3, k=1, groups=1)]
+        problems += [
+            image,
+            image.replace(h=1120, stride=(2, 1)),
+            image.replace(c=4, h=64, k=4, groups=4),
+            image.replace(c=3, k=1, groups=1),
+        ]
     return sorted((p for p in problems if p.n != 0), key=lambda problem: problem.products)
 
 
@@ -83,7 +88,8 @@ def variant_of(problem: Problem, plan: _C.Plan, indices: bool) -> Variant:
         # Its tiles are all of 256 threads, shared out in many ways; what is compiled is a thread's part.
         rows, columns = plan["tile_rows"], plan["tile_columns"]
         tile = (rows, *plan["tile"][1:])
-        return "direct", dtype, plan["gather"], tile, (problem.groups > 1, columns < 256, plan["taps"]), indices
+        step = problem.stride[0] if plan["taps"] else 0
+        return "direct", dtype, plan["gather"], tile, (problem.groups > 1, columns < 256, plan["taps"], step), indices
     elif plan["kernel"] == "sm90_patch":
         loops = (plan["splits"] > 1, problem.c > plan["tile"][2])
     elif plan["kernel"] == "sm90":

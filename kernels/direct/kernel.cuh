@@ -78,9 +78,9 @@ __global__ void __launch_bounds__(kThreads, blocks_per_sm(T::kVector))
   }
 }
 
-template <typename Element, int kVector, int kRows, int kOutputs, int kWindow>
+template <typename Element, int kVector, int kRows, int kOutputs, int kWindow, int kStep>
 int launch_instance(const Params& params, const Plan& plan, cudaStream_t stream) {
-  const auto kernel = conv_scale_min_direct<Traits<Element, kVector, kRows, kOutputs, kWindow>>;
+  const auto kernel = conv_scale_min_direct<Traits<Element, kVector, kRows, kOutputs, kWindow, kStep>>;
   if (plan.shared_memory > (48 << 10)) {
     const cudaError_t error =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_memory);
@@ -91,25 +91,28 @@ int launch_instance(const Params& params, const Plan& plan, cudaStream_t stream)
   return static_cast<int>(cudaGetLastError());
 }
 
+template <typename Element, int kVector, int kStep>
+int launch_window(const Params& params, const Plan& plan, const Variant& variant, cudaStream_t stream) {
+  if (variant.window == 3) return launch_instance<Element, kVector, kGroupedRows, 0, 3, kStep>(params, plan, stream);
+  if (variant.window == 5) return launch_instance<Element, kVector, kGroupedRows, 0, 5, kStep>(params, plan, stream);
+  if constexpr (keeps_window(7, kStep, kVector)) {
+    if (variant.window == 7) return launch_instance<Element, kVector, kGroupedRows, 0, 7, kStep>(params, plan, stream);
+  }
+  return static_cast<int>(cudaErrorInvalidValue);
+}
+
 template <typename Element, int kVector>
 int launch_vector(const Params& params, const Plan& plan, const Variant& variant, cudaStream_t stream) {
   switch (variant.outputs) {
-    case 1: return launch_instance<Element, kVector, kDenseRows, 1, 0>(params, plan, stream);
-    case 2: return launch_instance<Element, kVector, kDenseRows, 2, 0>(params, plan, stream);
-    case 4: return launch_instance<Element, kVector, kDenseRows, 4, 0>(params, plan, stream);
+    case 1: return launch_instance<Element, kVector, kDenseRows, 1, 0, 0>(params, plan, stream);
+    case 2: return launch_instance<Element, kVector, kDenseRows, 2, 0, 0>(params, plan, stream);
+    case 4: return launch_instance<Element, kVector, kDenseRows, 4, 0, 0>(params, plan, stream);
     default: break;
   }
-  if (variant.rows == 1) return launch_instance<Element, kVector, 1, 0, 0>(params, plan, stream);
-  switch (variant.window) {
-    case 3: return launch_instance<Element, kVector, kGroupedRows, 0, 3>(params, plan, stream);
-    case 5: return launch_instance<Element, kVector, kGroupedRows, 0, 5>(params, plan, stream);
-    case 7:
-      if constexpr (keeps_window(7, kVector)) {
-        return launch_instance<Element, kVector, kGroupedRows, 0, 7>(params, plan, stream);
-      }
-      [[fallthrough]];
-    default: return launch_instance<Element, kVector, kGroupedRows, 0, 0>(params, plan, stream);
-  }
+  if (variant.rows == 1) return launch_instance<Element, kVector, 1, 0, 0, 0>(params, plan, stream);
+  if (variant.window == 0) return launch_instance<Element, kVector, kGroupedRows, 0, 0, 0>(params, plan, stream);
+  return variant.step == 1 ? launch_window<Element, kVector, 1>(params, plan, variant, stream)
+                           : launch_window<Element, kVector, 2>(params, plan, variant, stream);
 }
 
 template <typename Element>

@@ -39,8 +39,10 @@ __device__ __forceinline__ void sum_by_rows(const Params& params, const Run& run
     for (int i = 0; i < T::kInputRows; ++i, source += params.input_stride_h) {
       const Vector<T> x = load<T>(source, rows >> i & 1);
 #pragma unroll
-      for (int p = 0; p < T::kRows; ++p)
-        if (i - p >= 0 && i - p < T::kWindow) multiply<T>(x, column[i - p < 0 ? 0 : i - p], sums[p]);
+      for (int p = 0; p < T::kRows; ++p) {
+        const int r = i - p * T::kStep;
+        if (r >= 0 && r < T::kWindow) multiply<T>(x, column[r < 0 ? 0 : r], sums[p]);
+      }
     }
   }
 }

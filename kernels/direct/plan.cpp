@@ -29,7 +29,7 @@ bool vectors_fit(const Problem& problem) {
 }
 
 int window_of(const Problem& problem, int rows, int vector) {
-  const bool plain = problem.stride_h == 1 && problem.dilation_h == 1 && keeps_window(problem.r, vector);
+  const bool plain = problem.dilation_h == 1 && keeps_window(problem.r, problem.stride_h, vector);
   return problem.groups > 1 && rows == kGroupedRows && plain ? static_cast<int>(problem.r) : 0;
 }
 
@@ -46,7 +46,8 @@ Choice weigh(const Problem& problem, int vector, int rows, int slots, std::int64
   const int window = window_of(problem, rows, vector);
   const std::int64_t taps = problem.r * problem.s;
   const std::int64_t columns = problem.groups > 1 ? 1 : std::min<std::int64_t>(problem.k, kMaxOutputs);
-  const std::int64_t loads = (window > 0 ? (rows + window - 1) * problem.s : rows * taps) + columns * taps;
+  const std::int64_t loads =
+      (window > 0 ? ((rows - 1) * problem.stride_h + window) * problem.s : rows * taps) + columns * taps;
   const std::int64_t channels = problem.groups > 1 ? problem.c / problem.groups : 1;
   int levels = 0;
   while ((1 << levels) < slots) ++levels;
@@ -70,7 +71,7 @@ WeightRows weight_rows(const Problem& problem) {
 
 Variant variant_of(const Problem& problem, const Plan& plan) {
   const int outputs = problem.groups > 1 ? 0 : problem.k > 2 ? kMaxOutputs : static_cast<int>(problem.k);
-  return {plan.tile_k, plan.tile_rows, outputs, plan.taps};
+  return {plan.tile_k, plan.tile_rows, outputs, plan.taps, static_cast<int>(problem.stride_h)};
 }
 
 const char* plan(const Problem& problem, const Device& device, Plan* plan) {

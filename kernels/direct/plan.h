@@ -11,7 +11,7 @@ const char* drawback(const Problem& problem, const Device& device, const Plan& p
 
 // The instantiation of a plan; `direct/traits.h` says what the numbers are.
 struct Variant {
-  int vector, rows, outputs, window;
+  int vector, rows, outputs, window, step;
 };
 Variant variant_of(const Problem& problem, const Plan& plan);
 

@@ -14,9 +14,11 @@ inline constexpr int kVectorBytes = 16;
 // Vectors take registers for four rows of sums; scalars leave room for more warps.
 constexpr int blocks_per_sm(int vector) { return vector > 1 ? 2 : 4; }
 
-// Whether a thread keeps a window of so many rows in registers: with eight channels at a time, seven are too many.
-constexpr bool keeps_window(std::int64_t rows, int vector) {
-  return rows == 3 || rows == 5 || (rows == 7 && vector < 8);
+// Whether a thread keeps a window of so many rows in registers, for pixels so many rows apart. Eight channels at a time
+// leave too few registers for seven.
+constexpr bool keeps_window(std::int64_t rows, std::int64_t step, int vector) {
+  if (rows == 7) return step == 1 && vector < 8;
+  return (rows == 3 || rows == 5) && (step == 1 || step == 2);
 }
 
 // Shared memory begins with what threads hand each other at the end of a tile; the weight follows.
