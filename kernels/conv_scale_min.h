@@ -23,8 +23,8 @@ enum class Precision : std::uint8_t {
 enum class IndexType : std::uint8_t { kUInt8, kInt16, kInt32 };
 
 // Kernel families, slowest first. A plan takes the last one that accepts the problem.
-enum class KernelId : std::uint8_t { kSimt, kSm80, kSm90Patch, kSm90 };
-inline constexpr int kKernelCount = 4;
+enum class KernelId : std::uint8_t { kSimt, kSm80, kSm90Patch, kSm90, kDirect };
+inline constexpr int kKernelCount = 5;
 
 // Which of the input's dimensions neighbouring threads walk while they fill the shared-memory tile.
 enum class Gather : std::uint8_t {
@@ -75,7 +75,7 @@ struct Plan {
   int stages;                   // of the input's ring in shared memory
   int tile_m, tile_n, tile_k;   // output pixels, output channels, reduction elements of a block's tile
   int tile_rows, tile_columns;  // of the tile, in an image; sm80: 0 rows where it runs on over the images
-  int taps;                     // sm80: taps that a tile's input serves, all or one
+  int taps;                     // sm80: taps that a tile's input serves, all or one; direct: rows of them, if known
   int splits;                   // parts that the output channels are divided into, and combined at the end
   int parts;                    // sm80: parts that the sums of a tile and a block of output channels are divided into
   std::int64_t blocks;          // tiles of pixels x splits x parts

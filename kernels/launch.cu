@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "conv_scale_min.h"
+#include "direct/launch.h"
 #include "simt/launch.h"
 #include "simt/plan.h"
 #include "sm80/launch.h"
@@ -28,6 +29,7 @@ int launch_fallback(const Problem& problem, const Plan& plan, const Arguments& a
 Status launch(const Problem& problem, const Plan& plan, const Arguments& arguments, CUstream_st* stream) {
   if (!plan.accepted) return {cudaErrorInvalidValue};
   switch (plan.kernel) {
+    case KernelId::kDirect: return {direct::launch(problem, plan, arguments, stream)};
     case KernelId::kSimt: return {simt::launch(problem, plan, arguments, stream)};
 #ifndef CONVMIN_WITHOUT_SM80
     case KernelId::kSm80: {

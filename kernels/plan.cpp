@@ -2,6 +2,7 @@
 #include "simt/plan.h"
 
 #include "conv_scale_min.h"
+#include "direct/plan.h"
 #include "sm80/plan.h"
 #include "sm90/patch/plan.h"
 #include "sm90/plan.h"
@@ -26,6 +27,7 @@ constexpr Family kFamilies[kKernelCount] = {
     {KernelId::kSm80, "sm80", sm80::plan, none},
     {KernelId::kSm90Patch, "sm90_patch", sm90::patch::plan, sm90::patch::drawback},
     {KernelId::kSm90, "sm90", sm90::plan, sm90::drawback},
+    {KernelId::kDirect, "direct", direct::plan, direct::drawback},
 };
 
 }  // namespace

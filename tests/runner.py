@@ -11,7 +11,7 @@ from oracle import Comparison, check_against_eager, check_bounds, check_exact, s
 from support import Problem, eager, fp32_class
 
 # Kernels that add products one by one in float32, as the CPU does; the others use tensor cores.
-SCALAR_KERNELS = ("simt", "cpu")
+SCALAR_KERNELS = ("simt", "direct", "cpu")
 
 
 class Refused(Exception):

@@ -23,7 +23,7 @@ from runner import SCALAR_KERNELS
 from support import DTYPES, STORAGES, Problem, fp32_class, random_problem
 
 # (kernel, dtype, gather, tile, which of its loops and launches the problem takes, whether the index is asked for)
-Variant = tuple[str, str, str, tuple[int, ...], tuple[bool, ...], bool]
+Variant = tuple[str, str, str, tuple[int, ...], tuple[int, ...], bool]
 Case = tuple[Problem, str, bool]  # with its float32 class, and whether the index is asked for
 
 
@@ -68,14 +68,43 @@ def candidates() -> list[Problem]:
         image = Problem(n=1, c=32 * groups, h=size[0], w=size[1], k=k * groups, r=1, s=1, groups=groups)
         image = image.replace(dtype=dtype, storage=storage)
         problems += [image, image.replace(r=3, padding=(1, 0), bias=False)]
+    # For threads that have groups, or a few output channels, to themselves: from few pixels, whose channels are shared
+    # out over many threads, to so many that one thread has them all.
+    for dtype, storage, side, r in product(DTYPES, STORAGES[:2], (8, 20, 64, 200), (1, 3, 5, 6, 7)):
+        for c, k, groups in (
+            (8, 8, 8),
+            (24, 24, 24),
+            (3, 3, 3),
+            (6, 9, 3),
+            (8, 1, 1),
+            (24, 2, 1),
+            (3, 3, 1),
+            (16, 4, 1),
+        ):
+            image = Problem(n=2, c=c, h=side, w=side, k=k, r=r, s=3, groups=groups, dtype=dtype, storage=storage)
+            problems += [image, image.replace(padding=(1, 1), bias=False), image.replace(stride=(2, 1))]
+    for dtype, storage, r in product(DTYPES, STORAGES[:2], (3, 5, 6, 7)):
+        image = Problem(n=2, c=2, h=560, w=560, k=2, r=r, s=1, groups=2, dtype=dtype, storage=storage)
+        problems += [
+            image,
+            image.replace(h=1120, stride=(2, 1)),
+            image.replace(c=4, h=64, k=4, groups=4),
+            image.replace(c=3, k=1, groups=1),
+        ]
     return sorted((p for p in problems if p.n != 0), key=lambda problem: problem.products)
 
 
 def variant_of(problem: Problem, plan: _C.Plan, indices: bool) -> Variant:
     dtype = str(problem.dtype).removeprefix("torch.")
-    loops: tuple[bool, ...] = (plan["splits"] > 1,)
+    loops: tuple[int, ...] = (plan["splits"] > 1,)
     if plan["kernel"] == "sm80":
         loops = (max(plan["splits"], plan["parts"]) > 1, plan["taps"] > 1)
+    elif plan["kernel"] == "direct":
+        # Its tiles are all of 256 threads, shared out in many ways; what is compiled is a thread's part.
+        rows, columns = plan["tile_rows"], plan["tile_columns"]
+        tile = (rows, *plan["tile"][1:])
+        step = problem.stride[0] if plan["taps"] else 0
+        return "direct", dtype, plan["gather"], tile, (problem.groups > 1, columns < 256, plan["taps"], step), indices
     elif plan["kernel"] == "sm90_patch":
         # Where vectors of channels don't fit, or float32 is scaled, the input is copied.
         direct = problem.c // problem.groups % (16 // problem.dtype.itemsize) == 0
@@ -107,7 +136,7 @@ def choose(device: _C.Device, kernels: list[str]) -> dict[Variant, list[Case]]:
 def kinds(kernel: str, problem: Problem) -> list[Problem]:
     """The problem at a misaligned address too; for persistent kernels, with rows enough that each block does several,
     and with numbers that tensor cores leave to the portable kernel."""
-    if kernel not in ("simt", "sm80"):
+    if kernel not in ("simt", "direct", "sm80"):
         return [problem.replace(h=max(problem.h, 280)), problem.replace(fill="overflow16")]
     others = [problem.replace(fill="overflow16")] if kernel == "sm80" and problem.dtype == torch.float32 else []
     return [problem, problem.replace(storage="offset"), *others]

@@ -158,6 +158,52 @@ def test_wide_rows(on: Target, problem: Problem, precision: str) -> None:
     check(problem, on, precision)
 
 
+# Depthwise layers and their kin, and very few output channels: rows that a thread keeps and others, channels that make
+# whole vectors and others, from few pixels (many threads share a pixel's channels) to many.
+THREADED_AXES: dict[str, Sequence[Any]] = {
+    # input channels, output channels, groups
+    "channels": (
+        (24, 24, 24),
+        (13, 13, 13),
+        (320, 320, 320),
+        (12, 24, 6),
+        (35, 21, 7),
+        (8, 1, 1),
+        (72, 2, 1),
+        (33, 3, 1),
+        (320, 4, 1),
+    ),
+    "kernel": ((1, 1), (3, 3), (5, 5), (7, 7), (1, 7), (4, 2)),
+    "geometry": GEOMETRIES,
+    "side": (2, 6, 21),
+    "dtype": (torch.float32, torch.float16, torch.bfloat16),
+    "storage": STORAGES[:3],
+    "weight_storage": STORAGES[:2],
+    "fill": ("normal", "integers", *HOSTILE_FILLS),
+    "scale": (2.0, -0.3, 0.0),
+    "bias": (True, False),
+}
+
+
+def threaded_problem(case: dict[str, Any]) -> Problem:
+    case = dict(case)
+    (c, k, groups), (r, s), geometry, side = (case.pop(name) for name in ("channels", "kernel", "geometry", "side"))
+    stride, padding, dilation = geometry
+    h, w = dilation[0] * r + side * stride[0], dilation[1] * s + (side + 1) * stride[1]
+    return Problem(
+        n=2, c=c, h=h, w=w, k=k, r=r, s=s, groups=groups, stride=stride, padding=padding, dilation=dilation, **case
+    )
+
+
+THREADED = [threaded_problem(case) for case in pairwise(THREADED_AXES)]
+
+
+@pytest.mark.parametrize(("on", "problem", "precision"), with_classes(THREADED))
+def test_few_channels(on: Target, problem: Problem, precision: str) -> None:
+    """Shapes and numbers where tensor cores are no use: groups of few channels, and very few output channels."""
+    check(problem, on, precision)
+
+
 # Pixels for more than one round of a GPU's largest tiles. With so few output channels many minima are positive: padding
 # must not win, nor what a minimum starts from.
 LARGE = [
@@ -318,7 +364,7 @@ def problems(draw: st.DrawFn, wide: bool) -> Problem:
 def test_drawn_shapes(target: Target, data: st.DataObject) -> None:
     """What no one thought of."""
     device, kernel = target
-    problem = data.draw(problems(wide=kernel not in (None, "simt")))
+    problem = data.draw(problems(wide=kernel not in (None, "simt", "direct")))
     with contextlib.suppress(Refused):
         check_problem(problem, device, kernel, "tf32", SIGMAS)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import re
+from itertools import product
 
 import convmin
 import pytest
@@ -106,6 +107,47 @@ def test_patches_fit_the_device() -> None:
         assert plan["tile"][2] == 64 or problem.dtype == torch.float32
         met.add((problem.dtype, plan["tile"][2], plan["parts"] > 1))
     assert len(met) == 8, met
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_direct_fits_the_device(name: str) -> None:
+    """The kernel for few channels by itself: every pixel in a tile, every tile's threads among slots and runs."""
+    rng = random.Random(name)
+    device = DEVICES[name]
+    accepted = 0
+    for _ in range(1000):
+        problem, precision = large_problem(rng), rng.choice(("ieee", "tf32"))
+        plan = _C.plan(describe(problem, precision, rng.random() < 0.5), device.as_dict(), "direct")
+        if not plan["accepted"]:
+            continue
+        accepted += 1
+        check(problem, plan, device, precision)
+        assert plan["precision"] == "ieee" and plan["workspace_bytes"] == 0
+        assert plan["tile"][0] == plan["tile_rows"] * plan["tile_columns"]
+        assert plan["tile_columns"] in (8, 16, 32, 64, 128, 256)
+        assert plan["blocks"] <= 4 * device.sm_count, "the weight is staged once a block"
+    assert accepted > 50
+
+
+@pytest.mark.parametrize("storage", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_layers_of_few_channels_go_to_the_direct_kernel(dtype: torch.dtype, storage: str) -> None:
+    """In both classes, on every device; and it refuses, with its reason, what others do better."""
+    depthwise = Problem(n=8, c=96, h=112, w=112, k=96, stride=(2, 2), padding=(1, 1), groups=96)
+    single = Problem(n=8, c=64, h=128, w=128, k=1, padding=(1, 1))
+    for problem, device, precision in product((depthwise, single), DEVICES.values(), ("ieee", "tf32")):
+        plan = _C.plan(describe(problem.replace(dtype=dtype, storage=storage), precision), device.as_dict())
+        assert plan["kernel"] == "direct"
+    for changes, reason in (
+        ({"k": 5}, "4 output"),
+        ({"groups": 2, "k": 2}, "8 channels a group"),
+        ({"c": 8192, "k": 4}, "shared memory"),
+        ({"n": 0}, "empty"),
+        ({"dtype": torch.float64}, "float64"),
+    ):
+        problem = single.replace(dtype=dtype, storage=storage).replace(**changes)
+        plan = _C.plan(describe(problem), DEVICES["H200"].as_dict(), "direct")
+        assert not plan["accepted"] and reason in plan["reason"]
 
 
 def test_workspace_is_small_beside_the_convolution() -> None:

@@ -2,6 +2,7 @@
 // loads of step i + 1 are in flight while step i is multiplied.
 #pragma once
 
+#include "common/load.cuh"
 #include "simt/params.h"
 #include "simt/traits.h"
 
@@ -72,7 +73,7 @@ class Producer {
           static_cast<unsigned>(pixel.ih) + static_cast<unsigned>(tap.dh) < static_cast<unsigned>(params_.h) &&
           static_cast<unsigned>(pixel.iw) + static_cast<unsigned>(tap.dw) < static_cast<unsigned>(params_.w);
       const auto* source = reinterpret_cast<const Element*>(input_ + pixel.offset + tap.offset);
-      input_stage_[i] = inside ? __ldg(source) : Element{};
+      input_stage_[i] = inside ? load_read_only(source) : Element{};
     }
     if (thread_ < T::kWeightVectors) {
       weight_stage_ = *reinterpret_cast<const WeightVector*>(weight_);

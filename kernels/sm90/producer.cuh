@@ -2,6 +2,7 @@
 // ring. A row's loads are issued before its slot is waited for, so that they overlap the consumers' work.
 #pragma once
 
+#include "common/load.cuh"
 #include "ptx/warpgroup.cuh"
 #include "sm90/quads.cuh"
 #include "sm90/range.cuh"
@@ -193,12 +194,12 @@ class Producer {
       if (c + kPacked <= params_.c) {
 #pragma unroll
         for (int j = 0; j < kPacked; ++j) {
-          out.values[j] = inside ? __ldg(source + j * params_.input_stride_c) : Element{};
+          out.values[j] = inside ? load_read_only(source + j * params_.input_stride_c) : Element{};
         }
       } else {
 #pragma unroll
         for (int j = 0; j < kPacked; ++j) {
-          out.values[j] = inside && c + j < params_.c ? __ldg(source + j * params_.input_stride_c) : Element{};
+          out.values[j] = inside && c + j < params_.c ? load_read_only(source + j * params_.input_stride_c) : Element{};
         }
       }
     } else {

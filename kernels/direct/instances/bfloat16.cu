@@ -1,0 +1,9 @@
+#include "direct/kernel.cuh"
+
+namespace convmin::direct {
+
+int launch_bfloat16(const Params& params, const Plan& plan, const Variant& variant, cudaStream_t stream) {
+  return launch_element<__nv_bfloat16>(params, plan, variant, stream);
+}
+
+}  // namespace convmin::direct

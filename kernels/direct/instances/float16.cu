@@ -1,0 +1,9 @@
+#include "direct/kernel.cuh"
+
+namespace convmin::direct {
+
+int launch_float16(const Params& params, const Plan& plan, const Variant& variant, cudaStream_t stream) {
+  return launch_element<__half>(params, plan, variant, stream);
+}
+
+}  // namespace convmin::direct

@@ -1,0 +1,78 @@
+// Problem -> the kernel's parameters; Plan -> instantiation.
+#include "direct/launch.h"
+#include "direct/tiles.h"
+
+namespace convmin::direct {
+namespace {
+
+Params make_params(const Problem& problem, const Plan& plan, const Arguments& arguments) {
+  Params params{};
+  params.input = arguments.input;
+  params.weight = arguments.weight;
+  params.bias = problem.has_bias ? arguments.bias : nullptr;
+  params.values = arguments.values;
+  params.indices = problem.with_indices ? arguments.indices : nullptr;
+  params.scale = static_cast<float>(problem.scale);
+  params.index_type = index_type(problem.k);
+
+  const std::int64_t element = problem.dtype == DType::kFloat32 ? 4 : 2;
+  params.input_stride_n = problem.input_strides[0] * element;
+  params.input_stride_c = problem.input_strides[1] * element;
+  params.input_stride_h = problem.input_strides[2] * element;
+  params.input_stride_w = problem.input_strides[3] * element;
+  params.weight_stride_k = problem.weight_strides[0];
+  params.weight_stride_c = problem.weight_strides[1];
+  params.weight_stride_r = problem.weight_strides[2];
+  params.weight_stride_s = problem.weight_strides[3];
+  params.h = static_cast<int>(problem.h);
+  params.w = static_cast<int>(problem.w);
+  params.oh = static_cast<int>(problem.oh);
+  params.ow = static_cast<int>(problem.ow);
+  params.r = static_cast<int>(problem.r);
+  params.s = static_cast<int>(problem.s);
+  params.stride_h = static_cast<int>(problem.stride_h);
+  params.stride_w = static_cast<int>(problem.stride_w);
+  params.padding_h = static_cast<int>(problem.padding_h);
+  params.padding_w = static_cast<int>(problem.padding_w);
+  params.dilation_h = static_cast<int>(problem.dilation_h);
+  params.dilation_w = static_cast<int>(problem.dilation_w);
+  params.outputs = static_cast<int>(problem.k);
+  params.group_channels = static_cast<int>(problem.c / problem.groups);
+  params.group_outputs = static_cast<int>(problem.k / problem.groups);
+  params.by_group_outputs = FastDivisor(params.group_outputs);
+
+  const int run_rows = (params.oh + plan.tile_rows - 1) / plan.tile_rows;
+  params.runs = static_cast<int>(problem.n * run_rows * problem.ow);
+  params.tile_runs = plan.tile_columns;
+  params.tiles = static_cast<int>((std::int64_t{params.runs} + params.tile_runs - 1) / params.tile_runs);
+  params.slots = kThreads / plan.tile_columns;
+  params.items = static_cast<int>((problem.groups > 1 ? problem.k : problem.c) / plan.tile_k);
+  params.slots_inside = plan.gather == Gather::kChannels;
+  params.by_ow = FastDivisor(problem.ow);
+  params.by_run_rows = FastDivisor(run_rows);
+
+  const WeightRows weight = weight_rows(problem);
+  params.weight_count = static_cast<int>(weight.rows * weight.channels);
+  params.weight_pitch = static_cast<int>(weight.pitch);
+  params.weight_channels_inside = problem.weight_strides[1] < problem.weight_strides[3];
+  params.by_taps = FastDivisor(problem.r * problem.s);
+  params.by_s = FastDivisor(problem.s);
+  params.by_group_channels = FastDivisor(params.group_channels);
+  return params;
+}
+
+}  // namespace
+
+int launch(const Problem& problem, const Plan& plan, const Arguments& arguments, cudaStream_t stream) {
+  const Params params = make_params(problem, plan, arguments);
+  const Variant variant = variant_of(problem, plan);
+  switch (problem.dtype) {
+    case DType::kFloat32: return launch_float32(params, plan, variant, stream);
+    case DType::kFloat16: return launch_float16(params, plan, variant, stream);
+    case DType::kBFloat16: return launch_bfloat16(params, plan, variant, stream);
+    case DType::kFloat64: break;  // the plan accepts none
+  }
+  return cudaErrorInvalidValue;
+}
+
+}  // namespace convmin::direct

@@ -1,0 +1,140 @@
+// How the direct kernel shares a problem out over threads. Host code only.
+#include "direct/plan.h"
+
+#include <algorithm>
+
+#include "common/planning.h"
+#include "direct/tiles.h"
+
+namespace convmin::direct {
+namespace {
+
+constexpr std::int64_t kMaxExtent = std::int64_t{1} << 30;
+constexpr std::int64_t kMaxRuns = (std::int64_t{1} << 31) - (2 * kThreads);
+constexpr std::int64_t kMaxGroup = 8;  // channels of a group, in or out
+constexpr int kMaxSlots = 32;
+
+std::int64_t element_size(const Problem& problem) { return problem.dtype == DType::kFloat32 ? 4 : 2; }
+
+// Whether vectors of channels lie aligned and next to each other, and make whole vectors.
+bool vectors_fit(const Problem& problem) {
+  const std::int64_t size = element_size(problem), vector = kVectorBytes / size;
+  if (problem.groups > 1 && (problem.c != problem.groups || problem.k != problem.groups)) return false;
+  if (problem.c % vector != 0 || problem.input_strides[1] != 1 || problem.input_alignment < kVectorBytes) return false;
+  const std::int64_t extents[] = {problem.n, 1, problem.h, problem.w};
+  for (int i : {0, 2, 3}) {
+    if (extents[i] > 1 && problem.input_strides[i] % vector != 0) return false;
+  }
+  return true;
+}
+
+int window_of(const Problem& problem, int rows, int vector) {
+  const bool plain = problem.dilation_h == 1 && keeps_window(problem.r, problem.stride_h, vector);
+  return problem.groups > 1 && rows == kGroupedRows && plain ? static_cast<int>(problem.r) : 0;
+}
+
+struct Choice {
+  int rows, slots;
+  std::int64_t tiles;
+  double cost;
+};
+
+// In loads of the longest-working thread.
+Choice weigh(const Problem& problem, int vector, int rows, int slots, std::int64_t items, std::int64_t resident) {
+  const std::int64_t runs = problem.n * ceil_divide(problem.oh, rows) * problem.ow;
+  const std::int64_t tiles = ceil_divide(runs, kThreads / slots);
+  const int window = window_of(problem, rows, vector);
+  const std::int64_t taps = problem.r * problem.s;
+  const std::int64_t columns = problem.groups > 1 ? 1 : std::min<std::int64_t>(problem.k, kMaxOutputs);
+  // Without rows that are kept, each tap's address and bounds are computed: twice the work.
+  const std::int64_t loads =
+      (window > 0 ? ((rows - 1) * problem.stride_h + window) * problem.s : 2 * rows * taps) + columns * taps;
+  const std::int64_t channels = problem.groups > 1 ? problem.c / problem.groups : 1;
+  int levels = 0;
+  while ((1 << levels) < slots) ++levels;
+  const double work = static_cast<double>(ceil_divide(items, slots) * channels * loads) +
+                      2.0 * rows * static_cast<double>(columns * levels) + 16;
+  return {rows, slots, tiles, static_cast<double>(ceil_divide(tiles, resident)) * work};
+}
+
+}  // namespace
+
+WeightRows weight_rows(const Problem& problem) {
+  const std::int64_t taps = problem.r * problem.s;
+  WeightRows result{};
+  result.rows = (problem.groups > 1 ? problem.c / problem.groups : problem.k) * taps;
+  result.channels = problem.groups > 1 ? problem.k : problem.c;
+  // Rows start 16 bytes further in the banks each, for stores that walk taps.
+  result.pitch = round_up(result.channels * element_size(problem), 128) + kVectorBytes;
+  result.bytes = (result.rows + (problem.groups > 1 ? 1 : 0)) * result.pitch;
+  return result;
+}
+
+Variant variant_of(const Problem& problem, const Plan& plan) {
+  const int outputs = problem.groups > 1 ? 0 : problem.k > 2 ? kMaxOutputs : static_cast<int>(problem.k);
+  return {plan.tile_k, plan.tile_rows, outputs, plan.taps, static_cast<int>(problem.stride_h)};
+}
+
+const char* plan(const Problem& problem, const Device& device, Plan* plan) {
+  if (problem.dtype == DType::kFloat64) return "float64 has no direct kernel";
+  if (problem.n == 0) return "an empty batch";
+  if (problem.groups == 1 && problem.k > kMaxOutputs) return "more than 4 output channels, and no groups";
+  if (problem.groups > 1 && std::max(problem.c, problem.k) / problem.groups > kMaxGroup) {
+    return "more than 8 channels a group";
+  }
+  for (const std::int64_t extent :
+       {problem.h + 2 * problem.padding_h, problem.w + 2 * problem.padding_w, problem.c * problem.r * problem.s,
+        problem.k * problem.r * problem.s, problem.stride_h, problem.stride_w, (problem.r - 1) * problem.dilation_h,
+        (problem.s - 1) * problem.dilation_w}) {
+    if (extent >= kMaxExtent) return "an extent is 2^30 or more";
+  }
+  if (problem.n * problem.oh * problem.ow >= kMaxRuns) return "2^31 output pixels or more";
+  const std::int64_t shared = kExchangeBytes + weight_rows(problem).bytes;
+  if (shared > device.shared_memory_per_block) return "the weight exceeds shared memory";
+
+  const bool vectors = vectors_fit(problem);
+  const int vector = vectors ? static_cast<int>(kVectorBytes / element_size(problem)) : 1;
+  const bool channels_inside = problem.input_strides[1] < problem.input_strides[3] && problem.c > 1;
+  const std::int64_t items = (problem.groups > 1 ? problem.k : problem.c) / vector;
+  const std::int64_t fitting = std::max<std::int64_t>(device.shared_memory_per_sm / (shared + 1024), 1);
+  const std::int64_t resident = device.sm_count * std::min<std::int64_t>(fitting, blocks_per_sm(vector));
+
+  // Neighbouring lanes share a run where channels are neighbours in memory: enough of them for whole lines.
+  const int fewest = vectors || channels_inside ? 8 : 1;
+  Choice best{};
+  for (const int rows : {kGroupedRows, kDenseRows, 1}) {
+    if (problem.groups > 1 ? rows == kDenseRows : rows != kDenseRows) continue;
+    for (int slots = 1; slots <= kMaxSlots; slots *= 2) {
+      if (slots > 1 && slots / 2 >= items) break;
+      if (slots < fewest && slots < items) continue;
+      const Choice choice = weigh(problem, vector, rows, slots, items, resident);
+      if (best.slots == 0 || choice.cost < best.cost) best = choice;
+    }
+  }
+
+  plan->precision = Precision::kIeee;
+  plan->gather = vectors || channels_inside ? Gather::kChannels : Gather::kPixels;
+  plan->tile_rows = best.rows;
+  plan->tile_columns = kThreads / best.slots;
+  plan->tile_m = plan->tile_rows * plan->tile_columns;
+  plan->tile_n = problem.groups > 1 ? vector : variant_of(problem, *plan).outputs;
+  plan->tile_k = vector;
+  plan->taps = window_of(problem, best.rows, vector);
+  plan->splits = 1;
+  plan->blocks = std::min(best.tiles, resident);
+  plan->threads = kThreads;
+  plan->shared_memory = static_cast<int>(shared);
+  plan->workspace_bytes = 0;
+  plan->reason = problem.groups > 1 ? "groups of few channels: each output channel in one thread's registers"
+                                    : "very few output channels: sums over input channels by threads";
+  return nullptr;
+}
+
+const char* drawback(const Problem& problem, const Device& device, const Plan&) {
+  if (problem.groups == 1 && problem.k > 2 && device.major >= 8 && tensor_cores_refuse(problem) == nullptr) {
+    return "tensor cores are faster from 3 output channels on";
+  }
+  return nullptr;
+}
+
+}  // namespace convmin::direct
