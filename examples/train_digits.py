@@ -133,7 +133,7 @@ def train(options: argparse.Namespace) -> dict[str, list[Run]]:
                 run = Run(name, seed, options.device, amp)
                 checkpoint = options.out / f"{name}-{seed}.pt"
                 if options.resume and checkpoint.exists():
-                    run.restore(torch.load(checkpoint, map_location=options.device, weights_only=True))
+                    run.restore(torch.load(checkpoint, map_location="cpu", weights_only=True))
                 progress.update(min(len(run.accuracies), options.epochs))
                 while len(run.accuracies) < options.epochs:
                     run.epoch(data)

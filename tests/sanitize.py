@@ -48,7 +48,7 @@ def candidates() -> list[Problem]:
         problems += [image, image.replace(r=3, s=3, padding=(1, 1), bias=False)]
     # For kernels that cut sums over blocks, or copy their input: many channels, and channels that no vector fits.
     for dtype, storage, groups, c, k, side in product(
-        DTYPES, STORAGES[:2], (1, 2), (18, 33, 130, 264), (40, 72, 200), (16, 40, 136, 200)
+        DTYPES, STORAGES[:2], (1, 2), (18, 33, 130, 264), (40, 72, 200, 300), (16, 40, 136, 200)
     ):
         image = Problem(n=1, c=c * groups, h=side, w=side, k=k * groups, r=1, s=1, groups=groups)
         image = image.replace(dtype=dtype, storage=storage)
@@ -59,8 +59,11 @@ def candidates() -> list[Problem]:
     problems.append(Problem(n=1, c=64, h=17, w=21, k=129, r=7, s=1, stride=(1, 3), padding=(0, 2)))
     problems += [
         Problem(n=1, c=297, h=side, w=side, k=k, r=2, s=2, groups=3, dtype=torch.float32, storage=STORAGES[1])
-        for k, side in product((150, 550, 900), (11, 16, 40))
+        for k, side in product((150, 549, 900), (11, 16, 40))
     ]
+    for storage, k in product(STORAGES[:2], (257, 300)):
+        image = Problem(n=1, c=64, h=39, w=128, k=k, r=5, s=5, stride=(3, 2), padding=(0, 2), storage=storage)
+        problems += [image, image.replace(bias=False)]
     # For tiles of whole chunks of channels, from few pixels to so many that the largest tiles are worth it.
     for dtype, storage, groups, k, size in product(
         DTYPES, STORAGES[:2], (1, 2), (24, 64, 130), ((8, 16), (40, 90), (64, 131), (128, 260), (256, 300))
@@ -84,13 +87,15 @@ def candidates() -> list[Problem]:
             image = Problem(n=2, c=c, h=side, w=side, k=k, r=r, s=3, groups=groups, dtype=dtype, storage=storage)
             problems += [image, image.replace(padding=(1, 1), bias=False), image.replace(stride=(2, 1))]
     for dtype, storage, r in product(DTYPES, STORAGES[:2], (3, 5, 6, 7)):
-        image = Problem(n=2, c=2, h=560, w=560, k=2, r=r, s=1, groups=2, dtype=dtype, storage=storage)
-        problems += [
-            image,
-            image.replace(h=1120, stride=(2, 1)),
-            image.replace(c=4, h=64, k=4, groups=4),
-            image.replace(c=3, k=1, groups=1),
-        ]
+        for c in (2, 4, 8):  # pairs, and what makes a vector in channels_last
+            image = Problem(n=2, c=c, h=560, w=560, k=c, r=r, s=1, groups=c, dtype=dtype, storage=storage)
+            problems += [
+                image,
+                image.replace(h=1120, stride=(2, 1)),
+                image.replace(h=1680, stride=(3, 1)),
+                image.replace(h=564, dilation=(2, 1)),
+            ]
+        problems += [image.replace(c=4, h=64, k=4, groups=4), image.replace(c=3, k=1, groups=1)]
     return sorted((p for p in problems if p.n != 0), key=lambda problem: problem.products)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import convmin
 import pytest
 import torch
 from runner import forced
-from support import DTYPES, Problem, fp32_class, run_python
+from support import DTYPES, Problem, fp32_class, random_problem, run_python
 
 pytestmark = pytest.mark.cuda
 
@@ -58,6 +60,30 @@ def test_graph_capture_and_replay(kernel: str | None, layout: torch.memory_forma
             graph.replay()
             expected = convmin.conv2d_scale_min_with_indices(x, weight, bias, 2.0)
             assert torch.equal(values, expected[0]) and torch.equal(indices, expected[1])
+
+
+def test_nothing_is_read_that_nobody_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results, gradients too, are the same to the bit over zeros and over memory full of NaN, -1 and the like."""
+    rng = random.Random(5)
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+
+    def results(problem: Problem, fill: bool) -> list[torch.Tensor]:
+        x, weight, bias = problem.tensors("cuda")
+        inputs = [t.requires_grad_() for t in (x, weight, bias) if t is not None]
+        torch.use_deterministic_algorithms(fill, warn_only=True)
+        try:
+            values, indices = convmin.conv2d_scale_min_with_indices(x, weight, bias, problem.scale, **problem.kwargs())
+            gradients = torch.autograd.grad(values.sum(), inputs)
+        finally:
+            torch.use_deterministic_algorithms(False)
+        return [values.detach(), indices, *gradients]
+
+    for _ in range(200):
+        problem, kernel = random_problem(rng, 20_000_000, ("normal", "overflow16")), rng.choice(KERNELS)
+        x, weight, bias = problem.tensors("cuda")
+        with fp32_class("tf32"), forced(kernel, x, weight, bias, problem.scale, **problem.kwargs()):
+            for clean, dirty in zip(results(problem, False), results(problem, True), strict=True):
+                assert torch.equal(clean.nan_to_num(nan=12345.0), dirty.nan_to_num(nan=12345.0)), problem
 
 
 def test_training_step_in_a_graph() -> None:

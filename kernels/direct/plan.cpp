@@ -130,11 +130,12 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   return nullptr;
 }
 
-const char* drawback(const Problem& problem, const Device& device, const Plan&) {
-  if (problem.groups == 1 && problem.k > 2 && device.major >= 8 && tensor_cores_refuse(problem) == nullptr) {
-    return "tensor cores are faster from 3 output channels on";
-  }
-  return nullptr;
+const char* drawback(const Problem& problem, const Device& device, const Plan& plan) {
+  if (problem.groups > 1 || problem.k < 3 || device.major < 8 || tensor_cores_refuse(problem) != nullptr)
+    return nullptr;
+  // sm80 refuses 3 of a tile's 32 channels in float32, and sm90_patch a copy for so few.
+  if (problem.k == 3 && problem.dtype == DType::kFloat32 && plan.gather == Gather::kPixels) return nullptr;
+  return "tensor cores are faster from 3 output channels on";
 }
 
 }  // namespace convmin::direct
