@@ -2,7 +2,9 @@
 // each block walks down strips of 128 output pixels, so that an input row is read once and serves all its output rows.
 #pragma once
 
+#include "ptx/griddepcontrol.cuh"
 #include "ptx/named_barrier.cuh"
+#include "sm90/dependent_launch.cuh"
 #include "sm90/epilogue.cuh"
 #include "sm90/launch.h"
 #include "sm90/mainloop.cuh"
@@ -115,13 +117,6 @@ __global__ void __launch_bounds__(kThreads, 1) conv_scale_min_sm90(const __grid_
   auto* weights = reinterpret_cast<std::uint8_t*>((begin + kSwizzleBytes - 1) / kSwizzleBytes * kSwizzleBytes);
   std::uint8_t* ring = weights + params.r * params.s * params.chunks * params.blocks_n * T::kWeightTileBytes;
 
-  if constexpr (T::kChecksRange) {
-    if (leaves_everything<T>(params)) {
-      if (blockIdx.x == 0 && threadIdx.x == 0) *params.fallback.everything = 1;
-      return;
-    }
-  }
-  load_weights<T>(params, shared, weights);
   if (threadIdx.x == 0) {
     for (int i = 0; i < params.ring; ++i) {
       ptx::mbarrier_init(ptx::shared_address(&shared.full[i]), 128);
@@ -130,6 +125,14 @@ __global__ void __launch_bounds__(kThreads, 1) conv_scale_min_sm90(const __grid_
     }
     ptx::mbarrier_init_fence();
   }
+  ptx::wait_for_prerequisites();
+  if constexpr (T::kChecksRange) {
+    if (leaves_everything<T>(params)) {
+      if (blockIdx.x == 0 && threadIdx.x == 0) *params.fallback.everything = 1;
+      return;
+    }
+  }
+  load_weights<T>(params, shared, weights);
   ptx::fence_proxy_async();
   __syncthreads();
 
@@ -146,12 +149,8 @@ __global__ void __launch_bounds__(kThreads, 1) conv_scale_min_sm90(const __grid_
 template <typename T>
 cudaError_t launch_variant(const Params& params, const Plan& plan, cudaStream_t stream) {
   conv_scale_min_sm90_pack<T><<<params.blocks_n * T::kTileN, kPackThreads, 0, stream>>>(params);
-  const auto kernel = conv_scale_min_sm90<T>;
-  const cudaError_t error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_memory);
-  if (error != cudaSuccess) return error;
-  kernel<<<static_cast<unsigned>(plan.blocks), kThreads, plan.shared_memory, stream>>>(params);
-  return cudaGetLastError();
+  return launch_dependent(conv_scale_min_sm90<T>, static_cast<unsigned>(plan.blocks), kThreads, plan.shared_memory,
+                          stream, params);
 }
 
 template <typename Element, Gather kGather, int kTileN>

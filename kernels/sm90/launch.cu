@@ -70,6 +70,7 @@ int launch_kernel(const Problem& problem, const Params& params, const Plan& plan
 
 int launch(const Problem& problem, const Plan& plan, const Arguments& arguments, cudaStream_t stream) {
   const Params params = make_params(problem, plan, arguments);
+  if (plan.fallback_blocks == 0) return launch_kernel(problem, params, plan, stream);
   const Workspace parts = workspace(problem, plan);
   const cudaError_t error =
       cudaMemsetAsync(params.fallback.everything, 0, static_cast<std::size_t>(parts.tiles - parts.counters), stream);

@@ -2,6 +2,7 @@
 // filters are scaled by a power of two each, so that float16's range loses nothing that matters to the filter's sums.
 #pragma once
 
+#include "ptx/griddepcontrol.cuh"
 #include "sm90/params.h"
 #include "sm90/traits.h"
 
@@ -18,6 +19,7 @@ template <typename T>
 __global__ void __launch_bounds__(kPackThreads) conv_scale_min_sm90_pack(const __grid_constant__ Params params) {
   using Element = typename T::Element;
   using Mma = typename T::Mma;
+  ptx::launch_dependents();
   const int k = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x);
   const bool real = k < params.k;
   const auto* filter = static_cast<const Element*>(params.weight) + (real ? k : 0) * params.weight_stride_k;

@@ -2,6 +2,8 @@
 // pixels; the input under it is in shared memory once for all taps, the weight streams past it.
 #pragma once
 
+#include "ptx/griddepcontrol.cuh"
+#include "sm90/dependent_launch.cuh"
 #include "sm90/epilogue.cuh"
 #include "sm90/patch/launch.h"
 #include "sm90/patch/mainloop.cuh"
@@ -198,6 +200,7 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads, 1) conv_scale_min_sm90_patch(const __grid_constant__ Params params) {
   extern __shared__ __align__(16) std::uint8_t dynamic[];
   const Shared shared(params, dynamic, T::kStageBytes);
+  if constexpr (T::kScaled) ptx::wait_for_prerequisites();  // for the filters' factors
   fill_tables<T>(params, shared);
   __syncthreads();
 
@@ -205,6 +208,7 @@ __global__ void __launch_bounds__(kThreads, 1) conv_scale_min_sm90_patch(const _
   if (warpgroup == kConsumers) {
     ptx::give_registers<T::kProducerRegisters>();
     const int thread = static_cast<int>(threadIdx.x) % 128;
+    if (thread >= kGatherers || params.source.blocks > 0) ptx::wait_for_prerequisites();
     if (thread < kGatherers) {
       Gatherer<T>(params, shared).run();
     } else if (thread == kGatherers) {
@@ -214,6 +218,7 @@ __global__ void __launch_bounds__(kThreads, 1) conv_scale_min_sm90_patch(const _
     }
   } else {
     ptx::take_registers<T::kConsumerRegisters>();
+    ptx::wait_for_prerequisites();
     consume<T>(params, shared, warpgroup);
   }
 }
@@ -225,12 +230,8 @@ cudaError_t launch_variant(const Params& params, const Plan& plan, cudaStream_t 
   const int rows = params.groups * params.blocks_n * T::kTileN;
   const int blocks = rows * (T::kScaled ? 1 : params.chunks) + params.source.blocks;
   conv_scale_min_sm90_patch_prepare<Prepared><<<blocks, kPrepareThreads, 0, stream>>>(params);
-  const auto kernel = conv_scale_min_sm90_patch<T>;
-  const cudaError_t error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_memory);
-  if (error != cudaSuccess) return error;
-  kernel<<<static_cast<unsigned>(plan.blocks), kThreads, plan.shared_memory, stream>>>(params);
-  return cudaGetLastError();
+  return launch_dependent(conv_scale_min_sm90_patch<T>, static_cast<unsigned>(plan.blocks), kThreads,
+                          plan.shared_memory, stream, params);
 }
 
 template <typename Element, typename Operand, int kTileN, int kPerConsumer>

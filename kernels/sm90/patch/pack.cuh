@@ -2,6 +2,7 @@
 // swizzled, rounded as the tensor cores take it), counters set to zero, and the input copied where it has to be.
 #pragma once
 
+#include "ptx/griddepcontrol.cuh"
 #include "ptx/mma.cuh"
 #include "sm90/patch/copy.cuh"
 #include "sm90/patch/params.h"
@@ -85,6 +86,7 @@ template <typename T>
 __global__ void __launch_bounds__(kPrepareThreads)
     conv_scale_min_sm90_patch_prepare(const __grid_constant__ Params params) {
   __shared__ typename Copier<T>::Shared shared;
+  ptx::launch_dependents();
   const int block = static_cast<int>(blockIdx.x), per_row = T::kScaled ? 1 : params.chunks;
   const int filters = params.groups * params.blocks_n * T::kTileN * per_row;
   if (block >= filters) {

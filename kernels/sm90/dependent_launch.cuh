@@ -1,0 +1,27 @@
+// Launches a kernel that may begin under the one ahead of it in the stream, which packs its weight. It must not touch
+// what that writes before ptx::wait_for_prerequisites().
+#pragma once
+
+#include <cuda_runtime.h>
+
+namespace convmin::sm90 {
+
+template <typename Params>
+cudaError_t launch_dependent(void (*kernel)(Params), unsigned blocks, int threads, int shared_memory,
+                             cudaStream_t stream, const Params& params) {
+  const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_memory);
+  if (error != cudaSuccess) return error;
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = blocks;
+  config.blockDim = static_cast<unsigned>(threads);
+  config.dynamicSmemBytes = static_cast<std::size_t>(shared_memory);
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  return cudaLaunchKernelEx(&config, kernel, params);
+}
+
+}  // namespace convmin::sm90
