@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "common/candidate.cuh"
+#include "common/load.cuh"
 #include "ptx/minimum.cuh"
 #include "sm80/share.cuh"
 
@@ -88,7 +89,7 @@ class Epilogue {
     constexpr int kPixels = 2 * T::kFragmentsM;  // in a thread
     const auto bias_of = [&](int channel) {
       return params_.bias != nullptr
-                 ? sign_ * Numeric<Element>::widen(__ldg(static_cast<const Element*>(params_.bias) + channel))
+                 ? sign_ * Numeric<Element>::widen(load_read_only(static_cast<const Element*>(params_.bias) + channel))
                  : 0.0f;
     };
     // Calls visit(p, value of pixel p) for channel_of(i).

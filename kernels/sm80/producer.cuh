@@ -3,6 +3,7 @@
 // of time, rounded to the tensor cores' type and stored at the end of that or a later one, as far as time allows.
 #pragma once
 
+#include "common/load.cuh"
 #include "ptx/cp_async.cuh"
 #include "sm80/pack.cuh"
 #include "sm80/share.cuh"
@@ -233,7 +234,7 @@ class Producer {
     const bool in = inside(pixel, dh_, dw_);
 #pragma unroll
     for (int j = 0; j < T::kPack; ++j) {
-      out.values[j] = in && j < left ? __ldg(reinterpret_cast<const Element*>(source)) : Element{};
+      out.values[j] = in && j < left ? load_read_only(reinterpret_cast<const Element*>(source)) : Element{};
       source += params_.input_stride_c;
     }
   }
@@ -244,8 +245,9 @@ class Producer {
 #pragma unroll
     for (int j = 0; j < T::kPack; ++j) {
       const Tap tap = taps[pack * T::kPack + j];
-      out.values[j] =
-          inside(pixel, tap.dh, tap.dw) ? __ldg(reinterpret_cast<const Element*>(source + tap.offset)) : Element{};
+      out.values[j] = inside(pixel, tap.dh, tap.dw)
+                          ? load_read_only(reinterpret_cast<const Element*>(source + tap.offset))
+                          : Element{};
     }
   }
 
