@@ -15,7 +15,7 @@ namespace {
 constexpr std::int64_t kMaxExtent = std::int64_t{1} << 30;
 constexpr std::int64_t kMaxBlocks = (std::int64_t{1} << 31) - 1;
 constexpr std::int64_t kReservedShared = 1024;    // that the system takes of each block's
-constexpr std::int64_t kPartialBytes = 2048 * 8;  // of all partial sums, for each multiprocessor
+constexpr std::int64_t kPartialBytes = 8192 * 8;  // of all partial sums, for each multiprocessor
 constexpr std::int64_t kMaxWindowTable = 2048;    // elements of the window, for Gather::kTaps
 
 std::int64_t element_size(const Problem& problem) { return problem.dtype == DType::kFloat32 ? 4 : 2; }
@@ -44,11 +44,11 @@ Axis axis_of(std::int64_t taps, std::int64_t stride, std::int64_t dilation) {
 }
 
 // Estimated cycles of a multiprocessor. A tensor core's rate by mma.sync on Hopper; the rest counts instructions.
-constexpr double kCyclesPerOutput = 0.025;                    // of a step: 64 bytes of the reduction
-constexpr double kCyclesPerResult = 0.02;                     // of the epilogue, for an output of a block
-constexpr double kCyclesOfScaling = 8000;                     // two more launches and two that find nothing to do
-constexpr double kCyclesPerBlock = 2000;                      // tables and the first loads
-constexpr double kCyclesPerPartial = 0.06;                    // of a partial sum, written or read
+constexpr double kCyclesPerOutput = 0.025;  // of a step: 64 bytes of the reduction
+constexpr double kCyclesPerResult = 0.02;   // of the epilogue, for an output of a block
+constexpr double kCyclesOfScaling = 20000;  // setting to zero, two more launches and two that find nothing
+constexpr double kCyclesPerBlock = 2000;    // tables and the first loads
+constexpr double kCyclesPerPartial = 0.06;  // of a partial sum, written or read
 double cycles_per_pixel(const Layout& layout, bool scaled) {  // of a stage's patch: 64 bytes of operands
   switch (layout.gather) {
     case Gather::kChannels: return scaled ? 4 : 1;              // through registers; past them
@@ -71,7 +71,7 @@ struct Choice {
 void weigh(const Problem& problem, const Device& device, Choice* choice) {
   const Shape& shape = choice->shape;
   const Tile& tile = *choice->tile;
-  choice->cost = HUGE_VAL;
+  choice->cost = HUGE_VAL, choice->parts = 1;
   if (shape.shared_memory > device.shared_memory_per_block) return;
   // More than a pixel of the tile for each tap: bringing each tap's pixels is less.
   if (choice->layout.whole_window && shape.patch_pixels > shape.taps * tile.m) return;
@@ -87,25 +87,27 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
   const double outputs = static_cast<double>(tile.m) * tile.n;
   // Still too few blocks: they share each sum too, as far as what they hand each other stays small.
   const std::int64_t most = kPartialBytes * device.sm_count / (4 * tile.m * tile.n);
-  choice->parts = 1;
+  std::int64_t most_parts = 1;
   if (tile.shares_sums && choice->splits == channel_blocks && tiles > 0) {
-    choice->parts = std::clamp<std::int64_t>(std::min(resident, most) / (tiles * channel_blocks), 1, shape.stages);
+    most_parts = std::clamp<std::int64_t>(std::min(resident, most) / (tiles * channel_blocks), 1, shape.stages);
   }
-  const std::int64_t blocks = tiles * choice->splits * choice->parts;
   const double rate = (chunk_of(problem, choice->scaled) == 16 ? 2 : 1) /
                       (tile.efficiency * (per_sm == 1 ? 0.6 : 1.0) * (choice->layout.padded ? 1.0 : 0.9));
-  const double one =
-      kCyclesPerBlock +
-      static_cast<double>(ceil_divide(channel_blocks, choice->splits)) *
-          (static_cast<double>(ceil_divide(shape.stages, choice->parts)) *
-               (static_cast<double>(shape.taps) * outputs * kCyclesPerOutput * rate +
-                static_cast<double>(shape.patch_pixels) * cycles_per_pixel(choice->layout, choice->scaled)) +
-           outputs * kCyclesPerResult) +
-      (choice->parts > 1 ? static_cast<double>(1 + choice->parts) * outputs * kCyclesPerPartial : 0);
-  const std::int64_t rest = ceil_divide(blocks % resident, device.sm_count);  // of the last wave, a multiprocessor
-  // A block alone on a multiprocessor takes longer than its share.
-  choice->cost =
-      one * (static_cast<double>(blocks / resident * per_sm) + (rest == 1 ? 1.4 : static_cast<double>(rest)));
+  const double stage = static_cast<double>(shape.taps) * outputs * kCyclesPerOutput * rate +
+                       static_cast<double>(shape.patch_pixels) * cycles_per_pixel(choice->layout, choice->scaled);
+  for (std::int64_t parts = 1; parts <= most_parts; ++parts) {
+    const double one =
+        kCyclesPerBlock +
+        static_cast<double>(ceil_divide(channel_blocks, choice->splits)) *
+            (static_cast<double>(ceil_divide(shape.stages, parts)) * stage + outputs * kCyclesPerResult) +
+        (parts > 1 ? static_cast<double>(1 + parts) * outputs * kCyclesPerPartial : 0);
+    const std::int64_t blocks = tiles * choice->splits * parts;
+    const std::int64_t rest = ceil_divide(blocks % resident, device.sm_count);  // of the last wave, a multiprocessor
+    // A block alone on a multiprocessor takes longer than its share.
+    const double cost =
+        one * (static_cast<double>(blocks / resident * per_sm) + (rest == 1 ? 1.4 : static_cast<double>(rest)));
+    if (cost < choice->cost) choice->cost = cost, choice->parts = parts;
+  }
   if (choice->scaled) choice->cost += kCyclesOfScaling;
 }
 
