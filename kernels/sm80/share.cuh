@@ -47,13 +47,15 @@ struct Share {
       __stcg(mine + i * kThreads, make_float4(d[0], d[1], d[2], d[3]));
     }
     if (!is_last(&params.counters[sums], params.parts)) return false;
+    const bool two = params.parts == 2;  // their sum is the same either way: this block's need not be read again
 #pragma unroll
     for (int i = 0; i < kFragments; ++i) {
       float (&d)[4] = accumulators[i / T::kFragmentsN][i % T::kFragmentsN];
-      d[0] = d[1] = d[2] = d[3] = 0.0f;
+      d[0] = two ? d[0] : 0.0f, d[1] = two ? d[1] : 0.0f, d[2] = two ? d[2] : 0.0f, d[3] = two ? d[3] : 0.0f;
     }
     const float4* next = first;
     for (int other = 0; other < params.parts; ++other, next += kFragments * kThreads) {
+      if (two && other == part) continue;
 #pragma unroll
       for (int i = 0; i < kFragments; ++i) {
         float (&d)[4] = accumulators[i / T::kFragmentsN][i % T::kFragmentsN];

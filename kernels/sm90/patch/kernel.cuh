@@ -97,13 +97,15 @@ __device__ __forceinline__ bool add_parts(const Params& params, const Shared& sh
     }
   }
   if (!is_last(shared, &params.counters[params.tiles + sums], params.parts)) return false;
+  const bool two = params.parts == 2;  // their sum is the same either way: this unit's need not be read again
 #pragma unroll
   for (auto& subtile : accumulators) {
 #pragma unroll
-    for (float& sum : subtile) sum = 0.0f;
+    for (float& sum : subtile) sum = two ? sum : 0.0f;
   }
   const float4* next = first;
   for (int part = 0; part < params.parts; ++part, next += kPartVectors) {
+    if (two && part == unit.part) continue;
 #pragma unroll
     for (int i = 0; i < T::kPerConsumer; ++i) {
 #pragma unroll
@@ -228,7 +230,7 @@ cudaError_t launch_variant(const Params& params, const Plan& plan, cudaStream_t 
   // The same for all variants of a type and a width: one instance for them.
   using Prepared = Traits<typename T::Element, typename T::Operand, T::kTileN, 1, false>;
   const int rows = params.groups * params.blocks_n * T::kTileN;
-  const int blocks = rows * (T::kScaled ? 1 : params.chunks) + params.source.blocks;
+  const int blocks = rows * blocks_per_filter<Prepared>(params) + params.source.blocks;
   conv_scale_min_sm90_patch_prepare<Prepared><<<blocks, kPrepareThreads, 0, stream>>>(params);
   return launch_dependent(conv_scale_min_sm90_patch<T>, static_cast<unsigned>(plan.blocks), kThreads,
                           plan.shared_memory, stream, params);
