@@ -43,11 +43,7 @@ Params make_params(const Problem& problem, const Plan& plan, const Arguments& ar
 
   const Workspace parts = workspace(problem, plan);
   auto* base = static_cast<char*>(arguments.workspace);
-  params.weight = arguments.weight;
-  params.weight_stride_k = problem.weight_strides[0];
-  params.weight_stride_c = problem.weight_strides[1];
-  params.weight_stride_r = problem.weight_strides[2];
-  params.weight_stride_s = problem.weight_strides[3];
+  params.weight = make_weight(problem, arguments.weight);
   params.packed_weight = base;
   params.channel_factor = reinterpret_cast<float*>(base + parts.factors);
   params.channel_peak = reinterpret_cast<unsigned*>(base + parts.peaks);

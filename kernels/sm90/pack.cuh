@@ -3,6 +3,7 @@
 #pragma once
 
 #include "ptx/griddepcontrol.cuh"
+#include "sm90/filter.cuh"
 #include "sm90/params.h"
 #include "sm90/traits.h"
 
@@ -14,64 +15,56 @@ inline constexpr int kPackThreads = 128;
 // range check on its pixels: beside such a channel, the others may be as small as they like.
 inline constexpr float kFaintestPeak = 0x1p12f;
 
+// The filter's power of two. Notes how large the weights of an input channel get in any filter.
+template <typename Filter>
+__device__ __forceinline__ float scale_filter(const Params& params, const Filter& filter) {
+  const unsigned largest = largest_of<kPackThreads>(filter);
+  // The largest weight lands in [2^14, 2^15). Exponents whose power of two has no normal inverse go to the fallback.
+  const int exponent = static_cast<int>(largest >> 23) - 127;
+  const bool out = largest != 0 && (exponent > 100 || exponent < -100);
+  if (out && threadIdx.x == 0) *params.fallback.everything = 1;
+  const float up = largest == 0 || out ? 1.0f : __uint_as_float(static_cast<unsigned>(127 + 14 - exponent) << 23);
+  for (int c = static_cast<int>(threadIdx.x); c < params.c; c += kPackThreads) {
+    atomicMax(&params.channel_peak[c], __float_as_uint(__uint_as_float(filter.peak(c)) * up));
+  }
+  return up;
+}
+
 // One block per output channel, padding included.
 template <typename T>
 __global__ void __launch_bounds__(kPackThreads) conv_scale_min_sm90_pack(const __grid_constant__ Params params) {
-  using Element = typename T::Element;
   using Mma = typename T::Mma;
-  ptx::launch_dependents();
-  const int k = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x);
-  const bool real = k < params.k;
-  const auto* filter = static_cast<const Element*>(params.weight) + (real ? k : 0) * params.weight_stride_k;
-  const int taps = params.r * params.s, padded = taps * params.chunks * kChunk;
-  const auto read = [&](int index) {
-    const int tap = index / (params.chunks * kChunk), c = index % (params.chunks * kChunk);
-    if (!real || c >= params.c) return Element{};
-    return filter[c * params.weight_stride_c + tap / params.s * params.weight_stride_r +
-                  tap % params.s * params.weight_stride_s];
+  constexpr int kPack = 8, kPacks = kChunk / kPack;
+  struct alignas(16) Operands {
+    Mma values[kPack];
   };
-
-  float up = 1.0f;
-  if constexpr (T::kChecksRange) {
-    __shared__ unsigned largest_bits;
-    if (thread == 0) largest_bits = 0;
-    __syncthreads();
-    unsigned mine = 0;
-    for (int i = thread; i < padded; i += kPackThreads) mine = max(mine, __float_as_uint(read(i)) & 0x7fffffffu);
-    atomicMax(&largest_bits, mine);  // of integers: the same whatever the order
-    __syncthreads();
-    // The largest weight lands in [2^14, 2^15). Exponents whose power of two has no normal inverse go to the fallback.
-    const int exponent = static_cast<int>(largest_bits >> 23) - 127;
-    if (largest_bits != 0) {
-      if (exponent > 100 || exponent < -100) {
-        if (thread == 0) *params.fallback.everything = 1;
-      } else {
-        up = __uint_as_float(static_cast<unsigned>(127 + 14 - exponent) << 23);
-      }
-    }
+  ptx::launch_dependents();
+  const int k = static_cast<int>(blockIdx.x);
+  const bool real = k < params.k;
+  const Filter<typename T::Element, kPack, kPacks> filter(params.weight, k, real, params.c, params.chunks, params.r,
+                                                          params.s);
+  [[maybe_unused]] float up = 1.0f;
+  if constexpr (T::kScalesFilters) {
+    if (real) up = scale_filter(params, filter);
+    if (real && threadIdx.x == 0) params.channel_factor[k] = 1.0f / up;
   }
-  if constexpr (T::kChecksRange) {
-    // How large the weights of an input channel get in any filter, as unsigned integers, which order as the floats do.
-    for (int c = thread; real && c < params.c; c += kPackThreads) {
-      unsigned peak = 0;
-      for (int tap = 0; tap < taps; ++tap) {
-        peak = max(peak, __float_as_uint(fabsf(read(tap * params.chunks * kChunk + c) * up)));
-      }
-      atomicMax(&params.channel_peak[c], peak);
-    }
-  }
-  if (T::kScalesFilters && thread == 0 && real) params.channel_factor[k] = 1.0f / up;
   auto* image = static_cast<std::uint8_t*>(params.packed_weight);
   const int n = k % T::kTileN, block_n = k / T::kTileN;
-  for (int i = thread; i < padded; i += kPackThreads) {
-    const int tap_chunk = i / kChunk, c = i % kChunk;
-    const int row = (tap_chunk * params.blocks_n + block_n) * T::kTileN + n;
-    auto* slot = image + static_cast<std::int64_t>(row) * kRowBytes + ((c / 8 ^ (n & 7)) * 16) + c % 8 * 2;
-    if constexpr (T::kChecksRange) {
-      *reinterpret_cast<Mma*>(slot) = __float2half_rn(read(i) * up);
-    } else {
-      *reinterpret_cast<Mma*>(slot) = params.scale < 0 ? __hneg(read(i)) : read(i);
+  for (int i = static_cast<int>(threadIdx.x); i < filter.packs(); i += kPackThreads) {
+    const PackAt at = filter.at(i);
+    const auto pack = filter.load(at);
+    Operands operands;
+#pragma unroll
+    for (int j = 0; j < kPack; ++j) {
+      if constexpr (T::kScalesFilters) {
+        operands.values[j] = __float2half_rn(pack.values[j] * up);  // the sign is the factor's
+      } else {
+        operands.values[j] = params.scale < 0 ? __hneg(pack.values[j]) : pack.values[j];
+      }
     }
+    const int row = ((at.tap * params.chunks + at.chunk) * params.blocks_n + block_n) * T::kTileN + n;
+    auto* target = image + static_cast<std::int64_t>(row) * kRowBytes + (at.pack ^ (n & 7)) * 16;
+    *reinterpret_cast<uint4*>(target) = *reinterpret_cast<const uint4*>(&operands);
   }
 }
 

@@ -3,6 +3,7 @@
 #include "common/fallback.h"
 #include "conv_scale_min.h"
 #include "sm90/tiles.h"
+#include "sm90/weight.h"
 
 namespace convmin::sm90 {
 
@@ -29,8 +30,7 @@ struct Params {
   bool quads;  // NCHW rows whose pixels four at a time are aligned vectors
 
   // Workspace.
-  const void* weight;
-  std::int64_t weight_stride_k, weight_stride_c, weight_stride_r, weight_stride_s;
+  Weight weight;
   void* packed_weight;     // the shared-memory image of the weight
   float* channel_factor;   // [k] power of two that undoes the packed weight's scaling
   unsigned* channel_peak;  // [c] largest scaled weight of an input channel, as the bits of a float; float32 only

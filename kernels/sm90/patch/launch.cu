@@ -77,11 +77,7 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   params.stages = stages_of(problem, params.patch, plan);
   params.resident = params.chunks <= params.slots;
 
-  params.weight = arguments.weight;
-  params.weight_stride_k = problem.weight_strides[0];
-  params.weight_stride_c = problem.weight_strides[1];
-  params.weight_stride_r = problem.weight_strides[2];
-  params.weight_stride_s = problem.weight_strides[3];
+  params.weight = make_weight(problem, arguments.weight);
   params.packed_weight = base;
   params.counters = reinterpret_cast<int*>(base + parts.counters);
   params.counter_count = static_cast<int>(parts.counter_count);

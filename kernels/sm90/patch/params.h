@@ -4,6 +4,7 @@
 #include "common/fast_divisor.h"
 #include "conv_scale_min.h"
 #include "sm90/patch/plan.h"
+#include "sm90/weight.h"
 
 namespace convmin::sm90::patch {
 
@@ -47,8 +48,7 @@ struct Params {
   int parts;             // of the chunks; more than 1 only where a split is one tile of output channels
 
   // Workspace: [groups][blocks_n][chunks][r * s] tiles of kTileN x 128 bytes, as shared memory holds them.
-  const void* weight;
-  std::int64_t weight_stride_k, weight_stride_c, weight_stride_r, weight_stride_s;
+  Weight weight;
   void* packed_weight;
   // Where units share a tile: how many splits have finished it [tiles], and parts of each split [tiles][splits]; the
   // minima [splits][n, oh, ow]; the sums [tiles][splits][parts] as threads hold them.

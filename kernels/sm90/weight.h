@@ -1,0 +1,25 @@
+// The caller's weight, as the packing kernels read it. Host code only.
+#pragma once
+
+#include "conv_scale_min.h"
+
+namespace convmin::sm90 {
+
+struct Weight {
+  const void* data;
+  std::int64_t stride_k, stride_c, stride_r, stride_s;
+  bool channels_inside;  // neighbouring channels lie nearer to each other than neighbouring taps
+  bool vectors;          // and next to each other, in whole aligned vectors of 16 bytes
+};
+
+inline Weight make_weight(const Problem& problem, const void* data) {
+  const std::int64_t* strides = problem.weight_strides;
+  const std::int64_t size = problem.dtype == DType::kFloat32 ? 4 : 2, channels = problem.c / problem.groups;
+  const bool inside = channels > 1 && strides[1] < strides[problem.s > 1 ? 3 : 2];
+  bool vectors = strides[1] == 1 && channels * size % 16 == 0 && reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
+  const std::int64_t extents[] = {problem.k, 1, problem.r, problem.s};
+  for (const int axis : {0, 2, 3}) vectors = vectors && (extents[axis] == 1 || strides[axis] * size % 16 == 0);
+  return {data, strides[0], strides[1], strides[2], strides[3], inside || vectors, vectors};
+}
+
+}  // namespace convmin::sm90
