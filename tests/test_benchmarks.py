@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import torch
 from convmin import functional
 from convmin.bench import budget, check, cli, peers, plots, report, runner
-from convmin.bench.cases import Case, make, settings
+from convmin.bench.cases import ROUNDING, Case, make, settings
 from convmin.bench.machine import limit_ms
 from convmin.bench.shapes import FAMILIES, SETS, Shape, cpu_friendly, select
 from convmin.bench.timing import ROW, take_turns
@@ -183,6 +184,20 @@ def test_chunks_of_images_make_the_whole(monkeypatch: pytest.MonkeyPatch) -> Non
         assert whole.error(tuple(broken))[i] > limits[i], i
         broken[i].view(-1)[-1] = float("nan")
         assert not whole.error(tuple(broken))[i] <= limits[i], i
+
+
+def test_tf32_may_round_its_operands() -> None:
+    """Also where PyTorch's own convolution happens to be in full float32: near-ties then fall another way than its."""
+    shape = Shape("x", "x", 16, 3, 32, 32, 16, 3, 3)
+    rights = []
+    for dtype in ("tf32", "float32"):
+        problem = make(Case(shape, dtype, "nchw", "training"), torch.device("cpu"))
+        truth = check.truth(problem)
+        x, weight = (check._to_tf32(t).requires_grad_() for t in (problem.x, problem.weight))
+        result = peers.PEERS["convmin"].build(dataclasses.replace(problem, x=x, weight=weight))()
+        limits = truth.limits(ROUNDING[dtype])
+        rights.append([e <= limit for e, limit in zip(truth.error(tuple(result)), limits, strict=True)])
+    assert rights == [[True] * 4, [False] * 4]
 
 
 def test_it_ends_in_time(tmp_path: Path) -> None:
