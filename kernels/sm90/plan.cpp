@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "common/planning.h"
+#include "sm90/patch/plan.h"
 #include "sm90/tiles.h"
 
 namespace convmin::sm90 {
@@ -93,12 +94,12 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
 }
 
 const char* drawback(const Problem& problem, const Device& device, const Plan& plan) {
-  // Patches of 8 columns fill their tiles. What they cost in NCHW, or in float32, which they multiply as TF32 at half
-  // the rate, is more than a strip's padding down to 0.4 (measured: docs/kernels.md).
+  // Patches of 8 columns fill their tiles. What they cost in float32, which they convert first, is more than a strip's
+  // padding down to 0.45 (docs/kernels.md).
   const bool is_float = problem.dtype == DType::kFloat32;
   const std::int64_t strips = shape_of(problem, plan.tile_n).strips;
   const double columns = static_cast<double>(problem.ow) / static_cast<double>(strips * kTileM);
-  if (columns < (is_float || plan.gather == Gather::kPixels ? 0.4 : 0.6)) {
+  if (columns < 0.4 || (columns < (is_float ? 0.45 : 0.6) && !patch::copies_too_much(problem))) {
     return "rows so narrow that much of its strips would be padding";
   }
   // The launches that see to float32's range take some 10 us.

@@ -65,6 +65,7 @@ Patch choose_patch(const Problem& problem, int per_consumer, int sm_count) {
 constexpr double kCyclesOfScaling = 14000;   // setting to zero, and two launches that find nothing to do
 constexpr double kCyclesOfCopy = 2500;       // a launch's that is more than a pack
 constexpr double kCopyBytesPerCycle = 1500;  // of all multiprocessors
+constexpr double kRoundedBytesPerCycle = 4;  // of a multiprocessor: float32 that is rounded on its way
 constexpr double kCyclesPerUnit = 3000;      // tables, the first loads
 constexpr double kCyclesPerSum = 0.1;        // of a part's sums, written or read
 constexpr double kCyclesPerResult = 0.03;    // of the epilogue, for an output of a block
@@ -86,10 +87,11 @@ double cycles_of_copy(const Problem& source, bool scaled) {
 
 struct Choice {
   Patch patch{};
-  bool scaled{};
+  bool scaled{}, copied{};
   int per_consumer{}, tile_n{};
   std::int64_t slots{}, room{}, fixed{}, splits{}, parts{}, tiles{};
   double cost = HUGE_VAL;
+  double waits{};  // cycles that rounding on the way adds, where copying would not
 };
 
 // How units share the tiles, and their estimated cycles.
@@ -104,22 +106,31 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
   const double patch_bytes = static_cast<double>(choice->patch.pixels) * kRowBytes;
   const double weight_bytes = static_cast<double>(taps * choice->tile_n) * kRowBytes;
   const double multiply = static_cast<double>(taps) * outputs / 32;  // four steps of 16 in K, 2048 a cycle
+  const bool rounded = problem.dtype == DType::kFloat32 && !choice->copied;
   for (std::int64_t parts = 1; parts <= most; ++parts) {
     const std::int64_t units = choice->tiles * splits * parts, active = std::min<std::int64_t>(units, device.sm_count);
     const double rate = std::min(64.0, 24.0 * device.sm_count / static_cast<double>(active));
     const std::int64_t of_unit = ceil_divide(blocks, splits), chain = ceil_divide(chunks, parts);
     const double loads = chunks <= choice->slots ? 1.0 / static_cast<double>(std::min(of_unit, blocks_n)) : 1.0;
     const double chunk = std::max(multiply, (weight_bytes + loads * patch_bytes) / rate);
+    const double waits = rounded ? std::max(loads * patch_bytes / kRoundedBytesPerCycle - chunk, 0.0) : 0.0;
     const double unit =
         kCyclesPerUnit +
         static_cast<double>(of_unit) * (static_cast<double>(chain) * chunk + outputs * kCyclesPerResult) +
         (parts > 1 ? static_cast<double>(parts + 1) * outputs * kCyclesPerSum : 0);
-    const double cost = static_cast<double>(ceil_divide(units, device.sm_count)) * unit;
-    if (cost < choice->cost) choice->cost = cost, choice->splits = splits, choice->parts = parts;
+    const auto rounds = static_cast<double>(ceil_divide(units, device.sm_count));
+    const double cost = rounds * unit;
+    if (cost >= choice->cost) continue;
+    choice->cost = cost, choice->splits = splits, choice->parts = parts;
+    choice->waits = rounds * static_cast<double>(of_unit * chain) * waits;
   }
 }
 
 }  // namespace
+
+bool copies_too_much(const Problem& problem) {
+  return copied_bytes(simplified(problem), problem.dtype == DType::kFloat32) > kMostCopied;
+}
 
 bool is_scaled(const Problem& problem, const Plan& plan) {
   return problem.dtype == DType::kFloat32 && plan.tile_k == chunk_of(problem, true);
@@ -260,11 +271,13 @@ const char* plan(const Problem& original, const Device& device, Plan* plan) {
   for (const bool scaled : {false, true}) {
     if (scaled && (source.dtype != DType::kFloat32 || source.groups > 1 || channels < 16)) continue;
     if (scaled && copied_bytes(source, true) > kMostCopied) continue;
+    if (scaled) best.cost += best.waits;
     const Problem problem = inner(original, scaled);
     const std::int64_t chunks = ceil_divide(channels, chunk_of(problem, scaled));
     for (const int per_consumer : {2, 1}) {
       Choice choice;
-      choice.scaled = scaled, choice.per_consumer = per_consumer, choice.tile_n = tile_n;
+      choice.scaled = scaled, choice.copied = is_copied(source, scaled), choice.per_consumer = per_consumer,
+      choice.tile_n = tile_n;
       choice.patch = choose_patch(problem, per_consumer, device.sm_count);
       if (choice.patch.pixels == 0) continue;
       choice.fixed = tables_of(problem, choice.patch, tile_n, scaled).bytes + kSwizzleBytes + kMinStages * stage;
@@ -323,7 +336,7 @@ const char* drawback(const Problem& problem, const Device& device, const Plan& p
     return "a 1 x 1 kernel over more input channels than stay in shared memory";
   if (taps == 1 && copied == 0 && problem.dtype == DType::kFloat32 && chunks >= 8 && plan.tile_m == 128)
     return "a 1 x 1 kernel over many channels of float32, with few tiles";
-  if (chunks >= 8 &&
+  if (taps == 1 && chunks >= 8 &&
       tiles_of(inner(problem, is_scaled(problem, plan)), patch_of(inner(problem, is_scaled(problem, plan)), plan)) == 1)
     return "one tile of pixels with long sums";
   // A unit's sums are one chain.

@@ -21,6 +21,9 @@ struct Patch {
   int pitch, image_pixels, pixels;         // pixels of a row, of an image's rows, of the patch
 };
 
+// Whether the copy that it would multiply as 16 bit, if it needs one, takes more memory than it may.
+bool copies_too_much(const Problem& problem);
+
 // float32 multiplied as float16, its filters scaled into range.
 bool is_scaled(const Problem& problem, const Plan& plan);
 
