@@ -3,7 +3,7 @@
 # make docs       the API reference, as pages in build/docs
 # make lint       clang-format, ruff, mypy
 # make bench      times and memory beside eager PyTorch, torch.compile and cuDNN; tables and pictures in bench-results/
-# make sanitize   memcheck, racecheck and synccheck over every kernel (needs a GPU)
+# make sanitize   memcheck, racecheck and synccheck over every kernel (needs a GPU); JOBS=4 processes share the problems
 # make build      the libraries, in place
 # make wheel      dist/: wheels for the torch at hand, with CUDA (where it can be built) and without, and the sdist
 # make clean      removes what was built; the virtual environment stays
@@ -16,6 +16,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+JOBS ?= 4
 
 ifeq ($(VENV),none)
 PY := $(PYTHON)
@@ -70,8 +71,9 @@ sanitize: build
 	@$(PY) -c "import sys, torch; torch.cuda.is_available() or sys.exit('make sanitize: torch sees no GPU')"
 	set -e; for tool in memcheck racecheck synccheck; do \
 	  echo "== $$tool"; \
-	  PYTHONPATH=python PYTORCH_NO_CUDA_MEMORY_CACHING=1 $(SANITIZER) --tool $$tool --error-exitcode 1 \
-	    --kernel-name kernel_substring=convmin $(PY) tests/sanitize.py $(ARGS); \
+	  seq $(JOBS) | PYTHONPATH=python PYTORCH_NO_CUDA_MEMORY_CACHING=1 xargs -P $(JOBS) -I{} \
+	    $(SANITIZER) --tool $$tool --error-exitcode 1 --kernel-name kernel_substring=convmin \
+	    $(PY) tests/sanitize.py --part {}/$(JOBS) $(ARGS); \
 	done
 
 clean:

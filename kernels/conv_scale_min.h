@@ -77,7 +77,7 @@ struct Plan {
   int tile_rows, tile_columns;  // of the tile, in an image; sm80: 0 rows where it runs on over the images
   int taps;                     // sm80: taps that a tile's input serves, all or one; direct: rows of them, if known
   int splits;                   // parts that the output channels are divided into, and combined at the end
-  int parts;                    // sm80: parts that the sums of a tile and a block of output channels are divided into
+  int parts;                    // that the sums of a tile and a block of output channels are divided into (0, 1: whole)
   std::int64_t blocks;          // tiles of pixels x splits x parts
   int threads;                  // per block
   int shared_memory;            // bytes per block
@@ -100,7 +100,6 @@ struct Arguments {
   void* values;      // [n, 1, oh, ow], contiguous, the input's dtype
   void* indices;     // as values, of index_type(k); null where Problem::with_indices is false
   void* workspace;   // Plan::workspace_bytes
-  double scale;
 };
 
 // A CUDA error code; 0 is success.
