@@ -76,6 +76,7 @@ struct Plan {
   int tile_m, tile_n, tile_k;   // output pixels, output channels, reduction elements of a block's tile
   int tile_rows, tile_columns;  // of the tile, in an image; sm80: 0 rows where it runs on over the images
   int taps;                     // sm80: taps that a tile's input serves, all or one; direct: rows of them, if known
+  std::int64_t images;          // of a launch: n, or a divisor of it where all at once would take too much memory
   int splits;                   // parts that the output channels are divided into, and combined at the end
   int parts;                    // that the sums of a tile and a block of output channels are divided into (0, 1: whole)
   std::int64_t blocks;          // tiles of pixels x splits x parts

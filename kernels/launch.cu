@@ -4,6 +4,7 @@
 #include <mutex>
 #include <vector>
 
+#include "common/slices.h"
 #include "conv_scale_min.h"
 #include "direct/launch.h"
 #include "simt/launch.h"
@@ -40,9 +41,11 @@ Status launch(const Problem& problem, const Plan& plan, const Arguments& argumen
 #endif
 #ifndef CONVMIN_WITHOUT_SM90
     case KernelId::kSm90Patch: {
-      const int error = sm90::patch::launch(problem, plan, arguments, stream);
-      if (error != cudaSuccess || plan.fallback_blocks == 0) return {error};
-      return {launch_fallback(problem, plan, arguments, sm90::patch::fallback(problem, plan, arguments), stream)};
+      return {for_each_slice(problem, plan.images, arguments, [&](const Problem& part, const Arguments& rest) {
+        const int error = sm90::patch::launch(part, plan, rest, stream);
+        if (error != cudaSuccess || plan.fallback_blocks == 0) return error;
+        return launch_fallback(part, plan, rest, sm90::patch::fallback(part, plan, rest), stream);
+      })};
     }
     case KernelId::kSm90: {
       const int error = sm90::launch(problem, plan, arguments, stream);

@@ -46,6 +46,7 @@ Plan plan(const Problem& problem, const Device& device, const KernelId* forced) 
         result.workspace_bytes = result.fallback_workspace +
                                  simt::plan_for_tiles(problem, result.gather, result.fallback_blocks).workspace_bytes;
       }
+      if (result.images == 0) result.images = problem.n;
       result.accepted = true;
       result.kernel = family.kernel;
       return result;

@@ -114,6 +114,28 @@ def test_ahead_of_time_inductor(tmp_path: Path) -> None:
     assert "libtorch_cpu" in linked and "libpython" not in linked
 
 
+@pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
+def test_slices_of_a_call(tmp_path: Path) -> None:
+    """Images 2 at a time: input by its stride, values and indices by their pixels; an error ends it."""
+    program = tmp_path / "slices"
+    run(
+        [
+            str(COMPILER),
+            "-std=c++17",
+            f"-I{SOURCES.parents[1] / 'kernels'}",
+            str(SOURCES / "slices.cpp"),
+            "-o",
+            str(program),
+        ]
+    )
+    expected = []
+    for size in (4, 2):  # of an element; an index of 300 channels has 2 bytes
+        slices = [(2, i * 2 * 1000 * size, i * 70 * size, i * 70 * 2) for i in range(3)]
+        expected.append([number for each in slices for number in each] + [0])
+        expected.append([number for each in slices[:2] for number in (*each[:3], -1)] + [7])
+    assert [[int(word) for word in line.split()] for line in run([str(program)]).splitlines()] == expected
+
+
 CONSUMER = """
 cmake_minimum_required(VERSION 3.18)
 project(consumer CXX)

@@ -189,6 +189,26 @@ def test_input_beyond_32_bits(kernel: str | None, layout: torch.memory_format, s
         assert torch.equal(indices[image : image + 1, :, -40:, -50:], index)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_inputs_copied_a_few_images_at_a_time(dtype: torch.dtype) -> None:
+    """NCHW inputs whose copy in vectors of channels has a limit: each image is that of a call of its own, and numbers out
+    of float16's range are mended in their slice."""
+    problem = Problem(n=48, c=136, h=112, w=112, k=72, padding=(1, 1), dtype=dtype, fill="integers")
+    x, weight, bias = problem.tensors("cuda")
+    for image in (0, 13, 47):
+        large = 2.0**17 * x[image, 5, image, 60:]  # all sums stay below 2^24, and so exact in any order
+        x[image, :, image, 60:] = 0
+        x[image, 5, image, 60:] = large
+    with fp32_class("tf32"):
+        values, indices = convmin.conv2d_scale_min_with_indices(x, weight, bias, padding=1)
+        if torch.cuda.get_device_capability()[0] == 9:
+            assert "images at a time" in str(convmin.explain(x, weight, bias, padding=1))
+        for image in (0, 1, 12, 13, 23, 24, 46, 47):
+            expected = convmin.conv2d_scale_min_with_indices(x[image : image + 1], weight, bias, padding=1)
+            assert torch.equal(values[image : image + 1], expected[0])
+            assert torch.equal(indices[image : image + 1], expected[1])
+
+
 @pytest.mark.large
 @pytest.mark.usefixtures("empty_cache")
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -161,10 +161,29 @@ def test_workspace_is_small_beside_the_convolution() -> None:
         packed = outputs * (problem.reduction + PADDING_OF_A_TILE) * size
         # Partial results, where few pixels' channels are split over blocks: about a value and an index per thread.
         partial = 132 * 2048 * (size + 4)
-        if plan["kernel"] == "sm90_patch":
+        if plan["kernel"] == "sm80":
+            partial = 132 * 8192 * (size + 4)
+        elif plan["kernel"] == "sm90_patch":
             # A multiprocessor's sums, where they are cut over blocks, and a copy of the input that has a limit.
             partial += 132 * 256 * 128 * 4 + 2**27
         assert plan["workspace_bytes"] <= packed + partial
+
+
+def test_large_inputs_are_copied_a_few_images_at_a_time() -> None:
+    """A copy takes at most 128 MiB; batches that don't divide into equal parts of that size go to another kernel."""
+    problem = Problem(n=64, c=128, h=112, w=112, k=128, padding=(1, 1), dtype=torch.bfloat16)
+    for changes, kernel, images in (
+        ({}, "sm90_patch", 32),
+        ({"n": 60}, "sm90_patch", 30),
+        ({"n": 67}, "sm80", 67),
+        ({"storage": "channels_last"}, "sm90_patch", 64),
+        ({"dtype": torch.float32}, "sm90_patch", 16),
+        ({"n": 1, "h": 3000, "w": 3000}, "sm80", 1),
+    ):
+        plan = _C.plan(describe(problem.replace(**changes), "tf32"), DEVICES["H200"].as_dict())
+        assert (plan["kernel"], plan["images"]) == (kernel, images), changes
+        if kernel == "sm90_patch":
+            assert plan["workspace_bytes"] <= 2**27 + 2**22
 
 
 @pytest.mark.parametrize("name", DEVICES)

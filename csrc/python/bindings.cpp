@@ -98,6 +98,7 @@ py::dict plan_as_dict(const py::dict& problem, const py::dict& device, const std
   result["taps"] = plan.taps;
   result["parts"] = plan.parts;
   result["splits"] = plan.splits;
+  result["images"] = plan.images;
   result["blocks"] = plan.blocks;
   result["threads"] = plan.threads;
   result["shared_memory"] = plan.shared_memory;

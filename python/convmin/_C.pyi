@@ -49,6 +49,7 @@ class Plan(TypedDict, total=False):
     taps: int
     parts: int
     splits: int
+    images: int
     blocks: int
     threads: int
     shared_memory: int

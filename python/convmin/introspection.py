@@ -214,7 +214,8 @@ def _explain_cuda(
         rejections=tuple(plan["rejections"]),
         details={
             "gather": plan["gather"],
-            "grid": f"{plan['blocks']} blocks x {plan['threads']} threads, channels in {plan['splits']} split(s)",
+            "grid": f"{plan['blocks']} blocks x {plan['threads']} threads, channels in {plan['splits']} split(s)"
+            + (f", {plan['images']} images at a time" if plan["images"] < input.shape[0] else ""),
             "memory": f"{plan['shared_memory']} B shared a block, {plan['workspace_bytes']} B workspace",
         },
     )

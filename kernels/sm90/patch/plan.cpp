@@ -7,12 +7,12 @@
 
 #include "common/fallback.h"
 #include "common/planning.h"
+#include "common/slices.h"
 #include "sm90/patch/tiles.h"
 
 namespace convmin::sm90::patch {
 namespace {
 
-std::int64_t element_size(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
 std::int64_t operand_size(const Problem& problem, bool scaled) { return scaled ? 2 : element_size(problem.dtype); }
 std::int64_t chunk_of(const Problem& problem, bool scaled) { return kRowBytes / operand_size(problem, scaled); }
 
@@ -128,8 +128,20 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
 
 }  // namespace
 
+Problem slice_of(Problem problem) {
+  const std::int64_t least = ceil_divide(copied_bytes(simplified(problem), false), kMostCopied);
+  if (least < 2) return problem;
+  // Each slice packs the weight and fills the GPU anew: not many more than have to be.
+  for (std::int64_t slices = least; slices <= std::min(2 * least, problem.n); ++slices) {
+    if (problem.n % slices != 0) continue;
+    problem.n /= slices;
+    break;
+  }
+  return problem;
+}
+
 bool copies_too_much(const Problem& problem) {
-  return copied_bytes(simplified(problem), problem.dtype == DType::kFloat32) > kMostCopied;
+  return copied_bytes(simplified(slice_of(problem)), problem.dtype == DType::kFloat32) > kMostCopied;
 }
 
 bool is_scaled(const Problem& problem, const Plan& plan) {
@@ -240,12 +252,13 @@ Patch patch_of(const Problem& problem, const Plan& plan) {
                     plan.tile_columns / subtile_w);
 }
 
-const char* plan(const Problem& original, const Device& device, Plan* plan) {
+const char* plan(const Problem& whole, const Device& device, Plan* plan) {
 #ifdef CONVMIN_WITHOUT_SM90
   return "this build has no code for sm_90a";
 #endif
   if (device.major != 9) return "needs a Hopper GPU (compute capability 9.0)";
-  if (const char* reason = tensor_cores_refuse(original)) return reason;
+  if (const char* reason = tensor_cores_refuse(whole)) return reason;
+  const Problem original = slice_of(whole);
   for (const std::int64_t extent :
        {original.h + 2 * original.padding_h, original.w + 2 * original.padding_w, original.c, original.stride_h,
         original.stride_w, original.n * original.oh * original.ow}) {
@@ -301,6 +314,7 @@ const char* plan(const Problem& original, const Device& device, Plan* plan) {
   const std::int64_t stages =
       std::clamp<std::int64_t>(kMinStages + (best.room - best.slots * slot) / stage, kMinStages, kMaxStages);
   const std::int64_t sharing = best.splits * best.parts;
+  plan->images = original.n;
   plan->stages = static_cast<int>(best.slots);
   plan->tile_m = kSubtile * kConsumers * best.per_consumer;
   plan->tile_rows = best.patch.height;
@@ -323,7 +337,8 @@ const char* plan(const Problem& original, const Device& device, Plan* plan) {
   return nullptr;
 }
 
-const char* drawback(const Problem& problem, const Device& device, const Plan& plan) {
+const char* drawback(const Problem& whole, const Device& device, const Plan& plan) {
+  const Problem problem = slice_of(whole);
   const Problem source = simplified(problem);
   const std::int64_t copied = copied_bytes(source, is_scaled(problem, plan));
   if (copied > kMostCopied) return "a copy of the input in vectors of channels would take more than 128 MiB";

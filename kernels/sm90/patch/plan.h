@@ -21,7 +21,11 @@ struct Patch {
   int pitch, image_pixels, pixels;         // pixels of a row, of an image's rows, of the patch
 };
 
-// Whether the copy that it would multiply as 16 bit, if it needs one, takes more memory than it may.
+// As many of the problem's images as one launch takes: all, or an equal part of them where vectors of channels don't
+// fit the input and its copy would take too much memory. Plans and launches are for these.
+Problem slice_of(Problem problem);
+
+// Whether the copy that it would multiply as 16 bit, if it needs one, takes too much all the same.
 bool copies_too_much(const Problem& problem);
 
 // float32 multiplied as float16, its filters scaled into range.
