@@ -1,4 +1,5 @@
-// The schemas, once. Kernels register themselves by dispatch key in the files beside this one.
+// The schemas, once. Kernels register themselves by dispatch key in the files beside this one. The forward takes any
+// strides as they are (flexible_layout), so Inductor need not bring them back to those of the traced model by a copy.
 #include <ATen/Context.h>
 #include <torch/library.h>
 
@@ -8,11 +9,11 @@ TORCH_LIBRARY(convmin, m) {
   m.def(
       "conv2d_scale_min(Tensor input, Tensor weight, Tensor? bias, float scale, SymInt[2] stride, SymInt[2] padding, "
       "SymInt[2] dilation, SymInt groups) -> Tensor",
-      {at::Tag::pt2_compliant_tag});
+      {at::Tag::pt2_compliant_tag, at::Tag::flexible_layout});
   m.def(
       "conv2d_scale_min_with_indices(Tensor input, Tensor weight, Tensor? bias, float scale, SymInt[2] stride, "
       "SymInt[2] padding, SymInt[2] dilation, SymInt groups) -> (Tensor values, Tensor indices)",
-      {at::Tag::pt2_compliant_tag});
+      {at::Tag::pt2_compliant_tag, at::Tag::flexible_layout});
   m.def(
       "conv2d_scale_min_backward(Tensor grad_output, Tensor input, Tensor weight, Tensor indices, float scale, "
       "SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, SymInt groups, bool[3] output_mask) "

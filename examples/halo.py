@@ -4,7 +4,7 @@
 
 A window of R rows sees (R - 1) * dilation rows beyond its own. Each process sends its outermost rows to its neighbours,
 puts theirs around its strip (zeros at the image's edge) and calls the operator without vertical padding. The results
-are the rows of the whole image's result, and stay where they are.
+are the rows of the whole image's result, and stay where they are. For inference: gradients don't cross the strips.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from processes import join, leave
 def exchange(strip: torch.Tensor, above: int, below: int) -> torch.Tensor:
     """``[N, C, rows, W]`` with the ``above`` rows before it and the ``below`` rows after it."""
     rank, last = dist.get_rank(), dist.get_world_size() - 1
+    if torch.is_grad_enabled() and strip.requires_grad:
+        raise ValueError("exchange: expected a strip that wants no gradient, which would not cross to its neighbours")
     if strip.shape[-2] < max(above, below):
         raise ValueError(f"exchange: expected strips of at least {max(above, below)} rows, got {strip.shape[-2]}")
     n, c, _, w = strip.shape

@@ -4,6 +4,7 @@
 
 The minimum over all channels is the minimum of the parts' minima. DTensor knows this of the operator: with a weight
 that is sharded along its output channels the result is Partial("min"), one pixel-sized reduction away from the whole.
+Whether a NaN of one process survives that reduction is up to the back end; Gloo's loses it.
 """
 
 from __future__ import annotations

@@ -65,14 +65,33 @@ def shardings(device: torch.device) -> None:
     expected = convmin.conv2d_scale_min(numbers(2, 6, 5, 5).to(device), weight, groups=2)
     torch.testing.assert_close(grouped.full_tensor(), expected)
 
-    leaves = [t.requires_grad_() for t in (place(x, Shard(0)), place(weight, Replicate()), place(bias, Replicate()))]
-    convmin.conv2d_scale_min(*leaves, 2.0).square().sum().backward()
     plain = [t.clone().requires_grad_() for t in (x, weight, bias)]
     convmin.conv2d_scale_min(*plain, 2.0).square().sum().backward()
-    for mine, theirs in zip(leaves, plain, strict=True):
-        torch.testing.assert_close(mine.grad.full_tensor(), theirs.grad)
+    # Where the output channels are sharded, gradients want them gathered first.
+    for where_x, where_weight in ((Replicate(), Shard(0)), (Shard(0), Replicate())):
+        placed = place(x, where_x), place(weight, where_weight), place(bias, where_weight)
+        leaves = [t.requires_grad_() for t in placed]
+        convmin.conv2d_scale_min(*leaves, 2.0).square().sum().backward()
+        for mine, theirs in zip(leaves, plain, strict=True):
+            torch.testing.assert_close(mine.grad.full_tensor(), theirs.grad)
     values, indices = convmin.conv2d_scale_min_with_indices(*leaves)
     assert values.placements == indices.placements == (Shard(0),)
+
+    try:
+        convmin.conv2d_scale_min(place(x, Replicate()), place(weight[:, 1:], Shard(0)))
+    except RuntimeError as error:
+        assert "expected weight of shape [K, 3/groups" in str(error), error
+    else:
+        raise AssertionError("a wrong shape went through")
+
+    if dist.get_world_size() == 4:  # images over one axis of the mesh, output channels over the other
+        grid = init_device_mesh(device.type, (2, 2))
+        images = distribute_tensor(x, grid, [Shard(0), Replicate()])
+        filters = distribute_tensor(weight, grid, [Replicate(), Shard(0)])
+        with torch.no_grad():
+            values = convmin.conv2d_scale_min(images, filters)
+        assert repr(values.placements) == "(Shard(dim=0), Partial(min))", values.placements
+        torch.testing.assert_close(values.full_tensor(), convmin.conv2d_scale_min(x, weight))
 
 
 def training(device: torch.device) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import convmin
 import pytest
 import torch
+from support import Problem
 from torch import nn
-from torch._inductor.utils import run_and_get_code
+from torch._inductor.utils import fresh_cache, run_and_get_code
 
 
 class Classifier(nn.Module):
@@ -29,7 +30,8 @@ class Classifier(nn.Module):
 @pytest.fixture(autouse=True)
 def _fresh() -> Iterator[None]:
     torch.compiler.reset()
-    yield
+    with fresh_cache():  # what is looked at is what this build's operators give
+        yield
     torch.compiler.reset()
 
 
@@ -46,9 +48,26 @@ def test_new_shapes_compile_nothing_new(device: str) -> None:
                 torch.testing.assert_close(compiled(x), layer(x))
 
 
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_new_shapes_in_training_compile_nothing_new(backend: str, device: str) -> None:
+    """The backward's shapes are symbols too."""
+    _, weight, bias = Problem(c=3, k=8).tensors(device)
+    leaves = [t.requires_grad_() for t in (weight, bias) if t is not None]
+    compiled = torch.compile(convmin.conv2d_scale_min, fullgraph=True, dynamic=True, backend=backend)
+    for i, shape in enumerate([(2, 3, 9, 11), (3, 3, 12, 8), (7, 3, 30, 31)]):
+        with torch._dynamo.config.patch(error_on_recompile=i > 0):
+            x = torch.rand(shape, device=device)
+            mine, theirs = (
+                torch.autograd.grad(function(x, *leaves, -2.0).square().sum(), leaves)
+                for function in (compiled, convmin.conv2d_scale_min)
+            )
+        torch.testing.assert_close(mine, theirs)
+
+
 @pytest.mark.parametrize("mode", ["default", "reduce-overhead", "max-autotune"])
 def test_modes(mode: str, device: str) -> None:
     """Each of them, with the operator inside a larger model that trains; CUDA graphs replay from the second call."""
+    torch._dynamo.utils.counters.clear()
     model = Classifier().to(device)
     compiled = torch.compile(model, fullgraph=True, mode=mode)
     for _ in range(3):
@@ -63,6 +82,7 @@ def test_modes(mode: str, device: str) -> None:
             torch.testing.assert_close(
                 mine, theirs, rtol=1e-3, atol=1e-4
             )  # a bias before BatchNorm has a gradient of noise
+    assert device == "cpu" or torch._dynamo.utils.counters["inductor"]["cudagraph_skips"] == 0
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
@@ -107,6 +127,14 @@ def test_a_computed_input_keeps_its_strides(device: str) -> None:
     assert made.replace(" ", "") == "(2,4,12,10),(480,1,40,4)"
 
 
+def test_a_convolution_before_it_adds_no_copy(device: str) -> None:
+    """Inductor may give a convolution another layout than the eager model's: the operator takes it as it comes."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), convmin.ConvScaleMin2d(8, 16, 3, 2.0)).to(device).eval()
+    code = generated(model, torch.rand(2, 3, 16, 16, device=device))
+    (argument,) = re.findall(r"conv2d_scale_min\.default\((\w+)", code)
+    assert re.search(rf"{argument} = .*convolution", code), code
+
+
 @pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
 def test_a_wrong_shape_is_named(backend: str) -> None:
     """Tracing raises what the eager call raises, with its words."""
@@ -117,6 +145,8 @@ def test_a_wrong_shape_is_named(backend: str) -> None:
         compiled(torch.rand(2, 3, 8, 8), torch.rand(5, 3, 3, 3), torch.rand(4))
     with pytest.raises(Exception, match="expected stride to be an int or a pair of ints"):
         compiled(torch.rand(2, 3, 8, 8), torch.rand(5, 3, 3, 3), None, 1.0, None)
+    with pytest.raises(Exception, match="expected scale to be a number"):
+        compiled(torch.rand(2, 3, 8, 8), torch.rand(5, 3, 3, 3), None, torch.tensor(2.0))
 
 
 def test_compiled_autograd(device: str) -> None:

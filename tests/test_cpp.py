@@ -72,8 +72,13 @@ def test_no_python_is_linked(program: Path) -> None:
 
 
 PACKAGE = """
-import sys, convmin, torch
+import sys, zipfile, convmin, torch
+class Plain(torch.nn.Conv2d):
+    def forward(self, x):
+        return (super().forward(x) * 2.0).amin(1, keepdim=True)
 layer = {layer}.eval()
+if isinstance(layer, Plain):
+    convmin.enable_inductor_fusion()
 x = torch.rand(2, 3, 16, 16)
 with torch.no_grad():
     for parameter in layer.parameters():
@@ -84,6 +89,9 @@ with torch.no_grad():
     for n in (2, 5):
         x = torch.rand(n, 3, 16, 16)
         torch.testing.assert_close(run(x), layer(x))
+with zipfile.ZipFile(sys.argv[1]) as files:
+    text = b"".join(files.read(name) for name in files.namelist() if name.endswith((".cpp", ".json")))
+assert b"conv2d_scale_min" in text and b"convolution(" not in text
 """
 
 
@@ -101,6 +109,8 @@ def test_ahead_of_time_inductor(tmp_path: Path) -> None:
     if ours.returncode < 0 and package("torch.nn.Conv2d(3, 8, 3, padding=1)").returncode < 0:
         pytest.skip("packages crash here, nn.Conv2d's too")
     assert ours.returncode == 0, ours.stderr
+    unedited = run_python("-c", PACKAGE.format(layer="Plain(3, 8, 3, padding=1)"), str(tmp_path / "plain.pt2"))
+    assert unedited.returncode == 0, unedited.stderr
 
     server = compile_program("run_package.cpp", tmp_path)
     finished = subprocess.run([str(server), str(path), "3"], capture_output=True, text=True, timeout=120)

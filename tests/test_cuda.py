@@ -39,6 +39,22 @@ def test_work_goes_to_the_current_stream_without_waiting(kernel: str | None) -> 
     assert torch.equal(values, expected)
 
 
+def test_other_streams_are_not_waited_for() -> None:
+    """Forward and backward end on their stream while another one still spins."""
+    x, weight, bias = Problem().tensors("cuda")
+    weight.requires_grad_()
+    convmin.conv2d_scale_min(x, weight, bias).sum().backward()
+    torch.cuda.synchronize()
+    busy, mine = torch.cuda.Stream(), torch.cuda.Stream()
+    with torch.cuda.stream(busy):
+        torch.cuda._sleep(2_000_000_000)  # about 1 s
+    with torch.cuda.stream(mine):
+        convmin.conv2d_scale_min(x, weight, bias).sum().backward()
+    mine.synchronize()
+    assert not busy.query(), "the call waited for another stream"
+    busy.synchronize()
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -138,12 +154,15 @@ assert convmin.explain(x, weight).precision in ("ieee", "{precision}")
 @pytest.mark.multi_gpu
 def test_the_inputs_device_is_used_not_the_current_one() -> None:
     """Tensors on the second GPU while the first is current."""
-    x, weight, bias = Problem(fill="integers").tensors("cuda:1")
-    expected = convmin.conv2d_scale_min(x.cpu(), weight.cpu(), bias.cpu() if bias is not None else None)
-    with torch.cuda.device(0):
-        values = convmin.conv2d_scale_min(x, weight, bias)
-    assert values.device == x.device
-    assert torch.equal(values.cpu(), expected)
+    results = []
+    for device in ("cpu", "cuda:1"):
+        x, weight, bias = Problem(fill="integers").tensors(device)
+        leaves = [t.requires_grad_() for t in (x, weight, bias) if t is not None]
+        with torch.cuda.device(0):
+            values = convmin.conv2d_scale_min(x, weight, bias)
+            results.append([values, *torch.autograd.grad(values.sum(), leaves)])
+        assert all(t.device == x.device for t in results[-1])
+    assert all(torch.equal(mine.cpu(), theirs) for mine, theirs in zip(*results[::-1], strict=True))
 
 
 def test_a_failed_call_leaves_the_device_usable() -> None:
@@ -191,8 +210,8 @@ def test_input_beyond_32_bits(kernel: str | None, layout: torch.memory_format, s
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_inputs_copied_a_few_images_at_a_time(dtype: torch.dtype) -> None:
-    """NCHW inputs whose copy in vectors of channels has a limit: each image is that of a call of its own, and numbers out
-    of float16's range are mended in their slice."""
+    """NCHW inputs whose copy in vectors of channels has a limit: each image is that of a call of its own, and numbers
+    out of float16's range are mended in their slice."""
     problem = Problem(n=48, c=136, h=112, w=112, k=72, padding=(1, 1), dtype=dtype, fill="integers")
     x, weight, bias = problem.tensors("cuda")
     for image in (0, 13, 47):

@@ -49,11 +49,12 @@ def test_the_matrix_names_tests_that_exist() -> None:
 
 
 def test_the_reference_is_generated(tmp_path: Path) -> None:
-    """`make docs`: every public name is on the page."""
+    """`make docs`: every public name is on the page, and the tables of semantics and compatibility."""
     pytest.importorskip("pdoc")
     finished = run_python("-W", "error::UserWarning:pdoc", "-m", "pdoc", "-d", "google", "-o", str(tmp_path), "convmin")
     assert finished.returncode == 0, finished.stderr
     page = (tmp_path / "convmin.html").read_text()
     for name in convmin.__all__:
         assert f'id="{name}"' in page or name == "reference", name
+    assert "What the operators compute" in page and "What works with what" in page
     assert (tmp_path / "convmin" / "reference.html").is_file()

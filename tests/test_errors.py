@@ -123,12 +123,27 @@ def test_no_input_channels() -> None:
 
 
 def test_scale_is_a_number() -> None:
-    """Any float is legal, NaN too; a string or a tensor of two elements is not."""
+    """Any float is legal, NaN too; a string or a tensor is not: a tensor may want a gradient, which a number has not,
+    and making a number of it would wait for the GPU."""
     assert convmin.conv2d_scale_min(x(), w(), scale=float("nan")).isnan().all()
-    for bad in ("2.0", None, torch.rand(2)):
-        error = raised_by(convmin.conv2d_scale_min, x(), w(), None, bad)
-        assert isinstance(error, (TypeError, RuntimeError))
-        assert "scale" in str(error)
+    for bad in ("2.0", None, torch.rand(2), torch.tensor(2.0), torch.tensor(2.0, requires_grad=True)):
+        for operator in OPERATORS:
+            error = raised_by(operator, x(), w(), None, bad)
+            assert isinstance(error, TypeError), bad
+            assert "expected scale to be a number" in str(error)
+
+
+def test_a_lack_of_memory_is_not_tried_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def fails(*_: Any) -> Any:
+        calls.append(1)
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(convmin.functional, "_values", fails)
+    with pytest.raises(torch.OutOfMemoryError):
+        convmin.conv2d_scale_min(x(), w())
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: operator.__name__)

@@ -33,6 +33,11 @@ def test_an_exported_program_is_saved_and_loaded() -> None:
         torch.testing.assert_close(loaded.module()(x), layer(x))
 
 
+def test_a_wrong_shape_is_named() -> None:
+    with pytest.raises(Exception, match=r"expected weight of shape \[K, 4/groups"):
+        torch.export.export(model(), (torch.rand(1, 4, 8, 8),))
+
+
 def test_training_programs() -> None:
     """Exported for training, it trains."""
     layer = model().train()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from typing import Any
 
@@ -151,6 +152,12 @@ def test_autocast(device: str, dtype: torch.dtype) -> None:
         expected, _ = eager(x, layer.weight, layer.bias, 2.0)
         values = layer(x)
         mixed = layer(x.to(dtype))
+        both, index = convmin.conv2d_scale_min_with_indices(x, layer.weight, layer.bias, 2.0)
+        doubled = copy.deepcopy(layer).double()(x.double())
+        with pytest.raises(RuntimeError, match=r"expected weight of shape \[K, 3/groups"):
+            layer(x[:, 1:])
+    assert torch.equal(both, values) and index.dtype == torch.uint8
+    assert doubled.dtype == torch.float64
     assert values.dtype == mixed.dtype == expected.dtype == dtype
     torch.testing.assert_close(values, expected, rtol=2 * torch.finfo(dtype).eps, atol=torch.finfo(dtype).eps)
     values.float().sum().backward()

@@ -4,6 +4,9 @@
 >>> layer = convmin.ConvScaleMin2d(8, 16, kernel_size=3, scale_factor=2.0)
 >>> layer(torch.rand(1, 8, 32, 32)).shape
 torch.Size([1, 1, 30, 30])
+
+.. include:: ../../docs/semantics.md
+.. include:: ../../docs/compatibility.md
 """
 
 from convmin import _library as _library  # first: registers the operators

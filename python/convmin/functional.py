@@ -110,12 +110,15 @@ def conv2d_scale_min(
     if has_torch_function_variadic(input, weight, bias):  # a torch.fx proxy, a tensor subclass
         arguments = (input, weight, bias, scale, stride, padding, dilation, groups)
         return handle_torch_function(conv2d_scale_min, (input, weight, bias), *arguments)
-    if not torch.compiler.is_compiling():  # a graph holds what it is called with, and no attempts
+    # A graph holds what it is called with, and no attempts. Of a tensor the operator would make a number, silently.
+    if not torch.compiler.is_compiling() and type(scale) in (float, int):
         try:  # small calls feel what resolve() costs
             strides: Any = [stride, stride] if type(stride) is int else stride
             paddings: Any = [padding, padding] if type(padding) is int else padding
             dilations: Any = [dilation, dilation] if type(dilation) is int else dilation
             return _values(input, weight, bias, scale, strides, paddings, dilations, groups)
+        except torch.OutOfMemoryError:
+            raise
         except (TypeError, RuntimeError):
             pass  # 'same' and 'valid', other sequences; and mistakes, whose argument is named here
     resolved = resolve("conv2d_scale_min", input, weight, bias, scale, stride, padding, dilation, groups)
@@ -151,12 +154,15 @@ def conv2d_scale_min_with_indices(
     if has_torch_function_variadic(input, weight, bias):  # a torch.fx proxy, a tensor subclass
         arguments = (input, weight, bias, scale, stride, padding, dilation, groups)
         return handle_torch_function(conv2d_scale_min_with_indices, (input, weight, bias), *arguments)
-    if not torch.compiler.is_compiling():  # a graph holds what it is called with, and no attempts
+    # A graph holds what it is called with, and no attempts. Of a tensor the operator would make a number, silently.
+    if not torch.compiler.is_compiling() and type(scale) in (float, int):
         try:  # small calls feel what resolve() costs
             strides: Any = [stride, stride] if type(stride) is int else stride
             paddings: Any = [padding, padding] if type(padding) is int else padding
             dilations: Any = [dilation, dilation] if type(dilation) is int else dilation
             return _values_and_indices(input, weight, bias, scale, strides, paddings, dilations, groups)
+        except torch.OutOfMemoryError:
+            raise
         except (TypeError, RuntimeError):
             pass  # 'same' and 'valid', other sequences; and mistakes, whose argument is named here
     resolved = resolve("conv2d_scale_min_with_indices", input, weight, bias, scale, stride, padding, dilation, groups)
