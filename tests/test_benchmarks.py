@@ -279,10 +279,21 @@ def test_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report.save(noisy, new)
     assert cli.main(["--compare", str(old), str(new)]) == 0
 
-    wrong = copy.deepcopy(document)
-    wrong["results"][0]["peers"]["convmin"] = {"wrong": True}
-    report.save(wrong, new)
+    for broken in ({"wrong": True}, {"failed": True, "left_out": "RuntimeError: no such luck"}):
+        wrong = copy.deepcopy(document)
+        wrong["results"][0]["peers"]["convmin"] = broken
+        report.save(wrong, new)
+        assert cli.main(["--compare", str(old), str(new)]) == 1
+
+    capsys.readouterr()
+    report.save({**document, "results": document["results"][1:]}, new)
+    assert cli.main(["--compare", str(old), str(new)]) == 0
+    assert "1 cases of the first are not in the second" in capsys.readouterr().out
+    report.save({**document, "results": [], "environment": {**document["environment"], "device": "another"}}, new)
     assert cli.main(["--compare", str(old), str(new)]) == 1
+    assert "Of different devices" in capsys.readouterr().out
+    assert cli.main(["--compare", str(old), str(tmp_path / "nothing")]) == 2
+    assert "nothing" in capsys.readouterr().err
 
 
 def test_reports_of_several_runs_become_one(tmp_path: Path) -> None:
@@ -292,6 +303,9 @@ def test_reports_of_several_runs_become_one(tmp_path: Path) -> None:
     assert cli.main(["--report", *folders, "--out", str(tmp_path / "both")]) == 0
     both = report.load(tmp_path / "both")
     assert [result["shape"] for result in both["results"]] == ["tiny-1x1", "tiny-3x3"]
+    both["environment"] |= {"device": "another", "commit": "later"}
+    report.save(both, tmp_path / "both")
+    assert cli.main(["--report", *folders, str(tmp_path / "both"), "--out", str(tmp_path / "both")]) == 2
 
 
 def test_pictures(tmp_path: Path) -> None:
@@ -301,4 +315,5 @@ def test_pictures(tmp_path: Path) -> None:
     assert cli.main([*TINY, *words]) == 0
     names = {path.stem for path in tmp_path.glob("*.png")}
     assert names == {"times", "speedup", "roofline", "memory", "size"}
+    assert all(f"({name}.png)" in (tmp_path / "benchmark.md").read_text() for name in names)
     assert plots.draw({**report.load(tmp_path), "results": []}, tmp_path) == []

@@ -172,6 +172,7 @@ def finish(document: dict[str, Any], out: Path | None) -> None:
     if out is not None:
         report.save(document, out)
         pictures = plots.draw(document, out)
+        report.save(document, out)  # with the pictures
         print(f"{out}: benchmark.json, benchmark.md{''.join(f', {path.name}' for path in pictures)}")
         if not pictures:
             print("no pictures: they need matplotlib, and a case that was timed")
@@ -180,15 +181,18 @@ def finish(document: dict[str, Any], out: Path | None) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Runs what the arguments say; returns the exit status: 1 where convmin is wrong, fails, or has become slower."""
     options = parse(argv)
-    if options.compare:
-        text, regressions = report.compare(
-            report.load(options.compare[0]), report.load(options.compare[1]), options.tolerance
-        )
-        print(text)
-        return 1 if regressions else 0
-    if options.report:
-        finish(report.merge([report.load(path) for path in options.report]), options.out)
-        return 0
+    try:
+        if options.compare:
+            before, after = map(report.load, options.compare)
+            text, regressions = report.compare(before, after, options.tolerance)
+            print(text)
+            return 1 if regressions else 0
+        if options.report:
+            finish(report.merge([report.load(path) for path in options.report]), options.out)
+            return 0
+    except (OSError, ValueError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
     start = time.perf_counter()
     document = measure(options)
     finish(document, options.out)

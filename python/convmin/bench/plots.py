@@ -68,9 +68,12 @@ def _times(plt: Any, results: list[Result]) -> Any:
     largest = max(results, key=lambda result: (result["shape"] == "headline", result["gflop"]))["shape"]
     panels = _groups([result for result in results if result["shape"] == largest], "mode", "layout")
     height = max(sum(len(_timed([result])) + 1 for result in group) for group in panels.values())
-    size = (4.4 * len(panels), 1.2 + 0.2 * height)
-    figure, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False)
-    for axis, ((mode, layout), group) in zip(axes[0], panels.items(), strict=True):
+    rows = len(_groups(results, "mode")) if len(panels) > 2 else 1
+    columns = -(-len(panels) // rows)
+    figure, axes = plt.subplots(rows, columns, figsize=(4.4 * columns, rows * (1.2 + 0.2 * height)), squeeze=False)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    for axis, ((mode, layout), group) in zip(axes.flat, panels.items(), strict=False):
         place, ticks = 0.0, []
         for result in group:
             first = place
@@ -95,7 +98,10 @@ def _timed(results: list[Result]) -> list[str]:
 
 def _speedup(plt: Any, results: list[Result]) -> Any:
     """A panel for each mode and dtype, a pair of bars for each family."""
-    panels = _groups(results, "mode", "dtype")
+    panels = {
+        kind: group for kind, group in _groups(results, "mode", "dtype").items() if len(_groups(group, "family")) > 1
+    }
+    panels = panels or _groups(results, "mode", "dtype")
     rows = [len(_groups(group, "family")) for group in panels.values()]
     size = (4.2 * len(panels), 1.4 + 0.45 * max(rows))
     figure, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False)
@@ -132,8 +138,8 @@ def _roofline(plt: Any, report: Report, results: list[Result]) -> Any:
         peak = max(limits[dtype], limits.get("float16", 0.0)) if dtype == "tf32" else limits[dtype]
         cases = [result for result in results if result["dtype"] == dtype]
         x = {id(result): 1e3 * result["gflop"] / result["mbytes"] for result in cases}
-        low, high = min(x.values()) / 2, max(max(x.values()) * 2, 2e3 * peak / limits["copy"])
         edge = 1e3 * peak / limits["copy"]
+        low, high = min(min(x.values()), edge) / 2, max(max(x.values()), edge) * 2
         axis.plot([low, edge, high], [low * limits["copy"] / 1e3, peak, peak], color="black", linewidth=1)
         for peer in ("eager", "convmin"):
             points = [(x[id(r)], r["gflop"] / ms) for r in cases if (ms := median(r, peer))]
@@ -144,10 +150,10 @@ def _roofline(plt: Any, report: Report, results: list[Result]) -> Any:
 
 
 def _memory(plt: Any, results: list[Result]) -> Any:
-    """Peak memory of the largest case of each mode, dtype and layout."""
+    """Peak memory of the headline of each mode, dtype and layout, or else of their largest case."""
     known = [result for result in results if result["peers"].get("eager", {}).get("peak_mib")]
     groups = _groups(known, "mode", "dtype", "layout").values()
-    cases = [max(group, key=lambda result: result["peers"]["eager"]["peak_mib"]) for group in groups]
+    cases = [max(group, key=lambda r: (r["shape"] == "headline", r["peers"]["eager"]["peak_mib"])) for group in groups]
     if not cases:
         return None
     peers = [name for name in COLOURS if any(result["peers"].get(name, {}).get("peak_mib") for result in cases)]

@@ -16,6 +16,13 @@ Report = dict[str, Any]
 Result = dict[str, Any]
 
 COMPILERS = ("compile", "max-autotune")
+PICTURES = {
+    "times.png": "Times of the largest shape",
+    "speedup.png": "How many times faster, by family",
+    "roofline.png": "Rates under the machine's roof",
+    "memory.png": "Peak memory",
+    "size.png": "Times against size",
+}
 
 
 def key(result: Result) -> tuple[str, str, str, str]:
@@ -62,9 +69,11 @@ def mean_ceilings(report: Report) -> dict[str, float]:
 
 
 def save(report: Report, folder: Path) -> None:
-    """benchmark.json and benchmark.md, replaced in one piece, so that a run that is cut off leaves whole files."""
+    """benchmark.json and benchmark.md, replaced in one piece, so that a run that is cut off leaves whole files. The
+    latter shows the pictures that are in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (("benchmark.json", json.dumps(report, indent=1) + "\n"), ("benchmark.md", markdown(report))):
+    readable = markdown(report, [picture for picture in PICTURES if (folder / picture).exists()])
+    for name, text in (("benchmark.json", json.dumps(report, indent=1) + "\n"), ("benchmark.md", readable)):
         fresh = folder / f"{name}.new"
         fresh.write_text(text)
         os.replace(fresh, folder / name)  # noqa: PTH105
@@ -84,7 +93,15 @@ def load(path: Path) -> Report:
 
 
 def merge(reports: list[Report]) -> Report:
-    """One report of several runs on one machine; of a case measured twice the later result stays."""
+    """One report of several runs on one machine; of a case measured twice the later result stays.
+
+    Raises:
+        ValueError: they are of different devices.
+    """
+    environments = [report["environment"] for report in reports]
+    devices = dict.fromkeys(environment.get("device") for environment in environments)
+    if len(devices) > 1:
+        raise ValueError(f"reports of different devices: {', '.join(map(str, devices))}")
     results = {key(result): result for report in reports for result in report["results"] if result["peers"]}
     for report in reports:
         for result in report["results"]:
@@ -92,8 +109,18 @@ def merge(reports: list[Report]) -> Report:
     names = dict.fromkeys(name for report in reports for run in report["ceilings"] for name in run)
     runs = [run for report in reports for run in report["ceilings"]]
     mean = {name: [run[name] for run in runs if name in run] for name in names}
+    different = {
+        name: ", ".join(dict.fromkeys(str(environment.get(name)) for environment in environments))
+        for name in environments[-1]
+        if name != "date"
+    }
     return {
         **reports[-1],
+        "environment": {
+            name: value if name == "date" or value is None else different[name]
+            for name, value in environments[-1].items()
+        },
+        "options": {str(i): report["options"] for i, report in enumerate(reports, 1)},
         "peers": list(dict.fromkeys(name for report in reports for name in report["peers"])),
         "ceilings": [{name: sum(values) / len(values) for name, values in mean.items()}] if runs else [],
         "results": list(results.values()),
@@ -144,21 +171,25 @@ def summary(report: Report) -> str:
     return "\n".join(_table(columns, families(report)))
 
 
-def markdown(report: Report) -> str:
-    """The whole report."""
+def markdown(report: Report, pictures: Iterable[str] = ()) -> str:
+    """The whole report, with pictures that lie beside it."""
     lines = ["# convmin benchmark", ""]
     lines += [f"- {name}: {value}" for name, value in report["environment"].items() if value is not None]
     lines += ["", "## The machine's limits", ""]
     lines += [
-        "TFLOP/s of `torch.matmul` (8192³ on CUDA, 1024³ on the CPU) and GB/s of a copy, read and written; at the"
+        "TFLOP/s of `torch.matmul` (8192³ on CUDA, 1024³ on the CPU) and GB/s of a copy, read and written; a line each",
+        "for the beginning and the end of a run, or the mean of several runs' lines. On a GPU the power limit sets the",
+        "clock of both, so a kernel may exceed the product's rate.",
+        "",
     ]
-    lines += ["beginning of the run and at its end.", ""]
     names = list(report["ceilings"][0]) if report["ceilings"] else []
     lines += _table(["", *names], [["", *(f"{run[name]:.4g}" for name in names)] for run in report["ceilings"]])
     lines += ["## Peers", ""]
     lines += [f"- `{name}`: {PEERS[name].what}" for name in report["peers"] if name in PEERS]
     lines += ["", "## Speed-up", "", "How many times faster convmin is: geometric means of medians, by family.", ""]
-    lines += [summary(report), *_headline(report), *_times(report), *_details(report), *_left_out(report)]
+    lines += [summary(report), *_headline(report)]
+    lines += [line for name in pictures for line in (f"![{PICTURES[name]}]({name})", "")]
+    lines += [*_slowest(report), *_times(report), *_details(report), *_left_out(report)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -178,6 +209,19 @@ def _headline(report: Report) -> list[str]:
         rows.append([*cells, "" if share is None else f"{share:.0%}"])
     columns = ["mode", "dtype", "layout", *others, "convmin", "to eager", "of the limit"]
     return ["## Headline", "", "Milliseconds, medians.", "", *_table(columns, rows)]
+
+
+def _slowest(report: Report) -> list[str]:
+    """Where something else is faster."""
+    rows = []
+    for result in _results(report):
+        ratio = speed_up(result, "eager", *COMPILERS)
+        if ratio is not None and ratio < 1:
+            others = _number(fastest(result, ("eager", *COMPILERS)), ".4f")
+            name = f"{result['shape']} ({result['sizes']})"
+            rows.append([f"{ratio:.2f}", name, *key(result)[1:], others, _number(median(result, "convmin"), ".4f")])
+    columns = ["times as fast", "shape", "dtype", "layout", "mode", "the fastest other, ms", "convmin, ms"]
+    return ["## Slower than eager or torch.compile", "", *(_table(columns, sorted(rows)) if rows else ["None.", ""])]
 
 
 def _times(report: Report) -> list[str]:
@@ -243,25 +287,26 @@ def _left_out(report: Report) -> list[str]:
 
 
 def compare(old: Report, new: Report, tolerance: float) -> tuple[str, int]:
-    """Cases of both reports in which convmin became slower or faster by more than the tolerance.
+    """Cases of both reports in which convmin became slower or faster by more than the tolerance, wrong, or failed.
 
     A case counts as slower only where the new 10th percentile, too, is above the old median: noise is no regression.
 
     Returns:
-        A table, and the number of regressions.
+        A table, and the number of regressions; reports without a common case count as one.
     """
     before = {key(result): result for result in old["results"] if median(result, "convmin")}
     rows, regressions, common = [], 0, 0
     for result in new["results"]:
         mine, was = median(result, "convmin"), before.get(key(result))
-        wrong = result["peers"].get("convmin", {}).get("wrong", False)
-        if was is None or (mine is None and not wrong):
+        entry = result["peers"].get("convmin", {})
+        broken = "wrong result" if entry.get("wrong") else "failed" if entry.get("failed") else None
+        if was is None or (mine is None and broken is None):
             continue
         common += 1
         then = was["peers"]["convmin"]["ms"]["median"]
         if mine is None:
             regressions += 1
-            rows.append([*key(result), f"{then:.3f}", "wrong result", "", ""])
+            rows.append([*key(result), f"{then:.3f}", str(broken), "", ""])
             continue
         ratio = mine / then
         slower = ratio > 1 + tolerance and result["peers"]["convmin"]["ms"]["p10"] > then
@@ -272,4 +317,10 @@ def compare(old: Report, new: Report, tolerance: float) -> tuple[str, int]:
             rows.append([*key(result), f"{then:.3f}", f"{mine:.3f}", f"{ratio:.2f} {word}", " -> ".join(eager)])
     columns = ["shape", "dtype", "layout", "mode", "before, ms", "after, ms", "after / before", "speed-up to eager"]
     text = "\n".join(_table(columns, rows)) if rows else "No difference beyond the tolerance.\n"
-    return f"{text}\n{common} cases in both, {regressions} regressions beyond {tolerance:.0%}.", regressions
+    devices = [report["environment"].get("device") for report in (old, new)]
+    if devices[0] != devices[1]:
+        text = f"Of different devices: {devices[0]}, {devices[1]}.\n{text}"
+    text += f"\n{common} cases in both, {regressions} regressions beyond {tolerance:.0%}."
+    if left := len(before) - common:
+        text += f" {left} cases of the first are not in the second."
+    return text, regressions or int(common == 0)
