@@ -1,5 +1,6 @@
 // BackwardProblem -> the kernels' parameters; BackwardPlan -> instantiation.
 #include "backward/launch.h"
+#include "common/params.h"
 
 namespace convmin {
 namespace {
@@ -25,36 +26,20 @@ Params make_params(const BackwardProblem& backward, const BackwardPlan& plan, co
   params.indices_stride_n = backward.indices_strides[0];
   params.indices_stride_h = backward.indices_strides[1];
   params.indices_stride_w = backward.indices_strides[2];
-  params.input_stride_n = problem.input_strides[0];
-  params.input_stride_c = problem.input_strides[1];
-  params.input_stride_h = problem.input_strides[2];
-  params.input_stride_w = problem.input_strides[3];
-  params.weight_stride_k = problem.weight_strides[0];
-  params.weight_stride_c = problem.weight_strides[1];
-  params.weight_stride_r = problem.weight_strides[2];
-  params.weight_stride_s = problem.weight_strides[3];
+  set_input_strides(problem, 1, &params);
+  set_weight_strides(problem, &params);
   params.grad_weight_stride_k = backward.grad_weight_strides[0];
   params.grad_weight_stride_c = backward.grad_weight_strides[1];
   params.grad_weight_stride_r = backward.grad_weight_strides[2];
   params.grad_weight_stride_s = backward.grad_weight_strides[3];
   params.n = static_cast<int>(problem.n);
   params.c = static_cast<int>(problem.c);
-  params.h = static_cast<int>(problem.h);
-  params.w = static_cast<int>(problem.w);
+  set_images(problem, &params);
   params.k = static_cast<int>(problem.k);
   params.r = static_cast<int>(problem.r);
   params.s = static_cast<int>(problem.s);
-  params.oh = static_cast<int>(problem.oh);
-  params.ow = static_cast<int>(problem.ow);
-  params.stride_h = static_cast<int>(problem.stride_h);
-  params.stride_w = static_cast<int>(problem.stride_w);
-  params.padding_h = static_cast<int>(problem.padding_h);
-  params.padding_w = static_cast<int>(problem.padding_w);
-  params.dilation_h = static_cast<int>(problem.dilation_h);
-  params.dilation_w = static_cast<int>(problem.dilation_w);
-  params.groups = static_cast<int>(problem.groups);
-  params.group_channels = static_cast<int>(problem.c / problem.groups);
-  params.group_outputs = static_cast<int>(problem.k / problem.groups);
+  set_steps(problem, &params);
+  set_groups(problem, &params);
   params.channels_last = backward.grad_input_channels_last;
   params.by_stride_h = FastDivisor(problem.stride_h);
   params.by_stride_w = FastDivisor(problem.stride_w);

@@ -1,4 +1,5 @@
 // Problem -> the kernel's parameters; Plan -> instantiation.
+#include "common/params.h"
 #include "direct/launch.h"
 #include "direct/tiles.h"
 
@@ -9,33 +10,15 @@ Params make_params(const Problem& problem, const Plan& plan, const Arguments& ar
   Params params{};
   params.input = arguments.input;
   params.weight = arguments.weight;
-  params.bias = problem.has_bias ? arguments.bias : nullptr;
-  params.values = arguments.values;
-  params.indices = problem.with_indices ? arguments.indices : nullptr;
-  params.scale = static_cast<float>(problem.scale);
-  params.index_type = index_type(problem.k);
+  set_results(problem, arguments, &params);
 
   const std::int64_t element = problem.dtype == DType::kFloat32 ? 4 : 2;
-  params.input_stride_n = problem.input_strides[0] * element;
-  params.input_stride_c = problem.input_strides[1] * element;
-  params.input_stride_h = problem.input_strides[2] * element;
-  params.input_stride_w = problem.input_strides[3] * element;
-  params.weight_stride_k = problem.weight_strides[0];
-  params.weight_stride_c = problem.weight_strides[1];
-  params.weight_stride_r = problem.weight_strides[2];
-  params.weight_stride_s = problem.weight_strides[3];
-  params.h = static_cast<int>(problem.h);
-  params.w = static_cast<int>(problem.w);
-  params.oh = static_cast<int>(problem.oh);
-  params.ow = static_cast<int>(problem.ow);
+  set_input_strides(problem, element, &params);
+  set_weight_strides(problem, &params);
+  set_images(problem, &params);
   params.r = static_cast<int>(problem.r);
   params.s = static_cast<int>(problem.s);
-  params.stride_h = static_cast<int>(problem.stride_h);
-  params.stride_w = static_cast<int>(problem.stride_w);
-  params.padding_h = static_cast<int>(problem.padding_h);
-  params.padding_w = static_cast<int>(problem.padding_w);
-  params.dilation_h = static_cast<int>(problem.dilation_h);
-  params.dilation_w = static_cast<int>(problem.dilation_w);
+  set_steps(problem, &params);
   params.outputs = static_cast<int>(problem.k);
   params.group_channels = static_cast<int>(problem.c / problem.groups);
   params.group_outputs = static_cast<int>(problem.k / problem.groups);

@@ -1,4 +1,5 @@
 // Problem -> the kernel's parameters; Plan -> instantiation.
+#include "common/params.h"
 #include "simt/launch.h"
 #include "simt/plan.h"
 
@@ -9,34 +10,14 @@ Params make_params(const Problem& problem, const Plan& plan, const Arguments& ar
   Params params{};
   params.input = arguments.input;
   params.weight = arguments.weight;
-  params.bias = problem.has_bias ? arguments.bias : nullptr;
-  params.values = arguments.values;
-  params.indices = problem.with_indices ? arguments.indices : nullptr;
-  params.scale = problem.scale;
-  params.index_type = index_type(problem.k);
+  set_results(problem, arguments, &params);
 
   params.pixels = problem.n * problem.oh * problem.ow;
-  params.input_stride_n = problem.input_strides[0];
-  params.input_stride_c = problem.input_strides[1];
-  params.input_stride_h = problem.input_strides[2];
-  params.input_stride_w = problem.input_strides[3];
-  params.weight_stride_k = problem.weight_strides[0];
-  params.weight_stride_c = problem.weight_strides[1];
-  params.weight_stride_r = problem.weight_strides[2];
-  params.weight_stride_s = problem.weight_strides[3];
-  params.h = static_cast<int>(problem.h);
-  params.w = static_cast<int>(problem.w);
-  params.oh = static_cast<int>(problem.oh);
-  params.ow = static_cast<int>(problem.ow);
-  params.stride_h = static_cast<int>(problem.stride_h);
-  params.stride_w = static_cast<int>(problem.stride_w);
-  params.padding_h = static_cast<int>(problem.padding_h);
-  params.padding_w = static_cast<int>(problem.padding_w);
-  params.dilation_h = static_cast<int>(problem.dilation_h);
-  params.dilation_w = static_cast<int>(problem.dilation_w);
-  params.groups = static_cast<int>(problem.groups);
-  params.group_channels = static_cast<int>(problem.c / problem.groups);
-  params.group_outputs = static_cast<int>(problem.k / problem.groups);
+  set_input_strides(problem, 1, &params);
+  set_weight_strides(problem, &params);
+  set_images(problem, &params);
+  set_steps(problem, &params);
+  set_groups(problem, &params);
   params.reduction = static_cast<int>(problem.c / problem.groups * problem.r * problem.s);
 
   // Lanes that walk channels need them next to each other; lanes that walk pixels meet a channel's taps in a row, while

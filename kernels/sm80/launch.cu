@@ -1,4 +1,5 @@
 // Problem -> the kernel's parameters; Plan -> instantiation.
+#include "common/params.h"
 #include "sm80/launch.h"
 #include "sm80/plan.h"
 
@@ -16,33 +17,16 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   const Problem problem = join_rows(original);
   Params params{};
   params.input = arguments.input;
-  params.bias = problem.has_bias ? arguments.bias : nullptr;
-  params.values = arguments.values;
-  params.indices = problem.with_indices ? arguments.indices : nullptr;
-  params.scale = static_cast<float>(problem.scale);
-  params.index_type = index_type(problem.k);
+  set_results(problem, arguments, &params);
 
   const std::int64_t element = problem.dtype == DType::kFloat32 ? 4 : 2;
-  params.input_stride_n = problem.input_strides[0] * element;
-  params.input_stride_c = problem.input_strides[1] * element;
-  params.input_stride_h = problem.input_strides[2] * element;
-  params.input_stride_w = problem.input_strides[3] * element;
+  set_input_strides(problem, element, &params);
   params.n = static_cast<int>(problem.n);
-  params.h = static_cast<int>(problem.h);
-  params.w = static_cast<int>(problem.w);
-  params.oh = static_cast<int>(problem.oh);
-  params.ow = static_cast<int>(problem.ow);
-  params.stride_h = static_cast<int>(problem.stride_h);
-  params.stride_w = static_cast<int>(problem.stride_w);
-  params.padding_h = static_cast<int>(problem.padding_h);
-  params.padding_w = static_cast<int>(problem.padding_w);
-  params.dilation_h = static_cast<int>(problem.dilation_h);
-  params.dilation_w = static_cast<int>(problem.dilation_w);
+  set_images(problem, &params);
+  set_steps(problem, &params);
   params.r = static_cast<int>(problem.r);
   params.s = static_cast<int>(problem.s);
-  params.groups = static_cast<int>(problem.groups);
-  params.group_channels = static_cast<int>(problem.c / problem.groups);
-  params.group_outputs = static_cast<int>(problem.k / problem.groups);
+  set_groups(problem, &params);
   params.reduction = params.group_channels * params.r * params.s;
 
   const Shape shape = shape_of(problem, tile_of(plan), layout_of(plan));
@@ -89,10 +73,7 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   const Workspace parts = workspace(original, plan);
   auto* base = static_cast<char*>(arguments.workspace);
   params.weight = arguments.weight;
-  params.weight_stride_k = problem.weight_strides[0];
-  params.weight_stride_c = problem.weight_strides[1];
-  params.weight_stride_r = problem.weight_strides[2];
-  params.weight_stride_s = problem.weight_strides[3];
+  set_weight_strides(problem, &params);
   params.packed_weight = base;
   params.split_values = reinterpret_cast<float*>(base + parts.split_values);
   params.split_channels = reinterpret_cast<int*>(base + parts.split_channels);

@@ -1,4 +1,5 @@
 // Problem -> the kernel's parameters; Plan -> instantiation.
+#include "common/params.h"
 #include "sm90/launch.h"
 #include "sm90/plan.h"
 
@@ -8,28 +9,14 @@ namespace {
 Params make_params(const Problem& problem, const Plan& plan, const Arguments& arguments) {
   Params params{};
   params.input = arguments.input;
-  params.bias = problem.has_bias ? arguments.bias : nullptr;
-  params.values = arguments.values;
-  params.indices = problem.with_indices ? arguments.indices : nullptr;
-  params.scale = static_cast<float>(problem.scale);
-  params.index_type = index_type(problem.k);
+  set_results(problem, arguments, &params);
 
-  params.input_stride_n = problem.input_strides[0];
-  params.input_stride_c = problem.input_strides[1];
-  params.input_stride_h = problem.input_strides[2];
-  params.input_stride_w = problem.input_strides[3];
+  set_input_strides(problem, 1, &params);
   params.c = static_cast<int>(problem.c);
-  params.h = static_cast<int>(problem.h);
-  params.w = static_cast<int>(problem.w);
+  set_images(problem, &params);
   params.k = static_cast<int>(problem.k);
   params.r = static_cast<int>(problem.r);
   params.s = static_cast<int>(problem.s);
-  params.oh = static_cast<int>(problem.oh);
-  params.ow = static_cast<int>(problem.ow);
-  params.padding_h = static_cast<int>(problem.padding_h);
-  params.padding_w = static_cast<int>(problem.padding_w);
-  params.dilation_h = static_cast<int>(problem.dilation_h);
-  params.dilation_w = static_cast<int>(problem.dilation_w);
 
   const Shape shape = shape_of(problem, plan.tile_n);
   params.strips = static_cast<int>(shape.strips);

@@ -2,6 +2,7 @@
 // filters are scaled by a power of two each, so that float16's range loses nothing that matters to the filter's sums.
 #pragma once
 
+#include "common/float16_range.cuh"
 #include "ptx/griddepcontrol.cuh"
 #include "sm90/filter.cuh"
 #include "sm90/params.h"
@@ -11,19 +12,12 @@ namespace convmin::sm90 {
 
 inline constexpr int kPackThreads = 128;
 
-// Scaled filters peak in [2^14, 2^15). An input channel whose weights stay below this in all of them hides from the
-// range check on its pixels: beside such a channel, the others may be as small as they like.
-inline constexpr float kFaintestPeak = 0x1p12f;
-
 // The filter's power of two. Notes how large the weights of an input channel get in any filter.
 template <typename Filter>
 __device__ __forceinline__ float scale_filter(const Params& params, const Filter& filter) {
   const unsigned largest = largest_of<kPackThreads>(filter);
-  // The largest weight lands in [2^14, 2^15). Exponents whose power of two has no normal inverse go to the fallback.
-  const int exponent = static_cast<int>(largest >> 23) - 127;
-  const bool out = largest != 0 && (exponent > 100 || exponent < -100);
-  if (out && threadIdx.x == 0) *params.fallback.everything = 1;
-  const float up = largest == 0 || out ? 1.0f : __uint_as_float(static_cast<unsigned>(127 + 14 - exponent) << 23);
+  const float up = filter_scale(largest);
+  if (out_of_scale(largest) && threadIdx.x == 0) *params.fallback.everything = 1;
   for (int c = static_cast<int>(threadIdx.x); c < params.c; c += kPackThreads) {
     atomicMax(&params.channel_peak[c], __float_as_uint(__uint_as_float(filter.peak(c)) * up));
   }

@@ -3,6 +3,7 @@
 // NCHW through shared memory, read in vectors of pixels and written in vectors of channels.
 #pragma once
 
+#include "common/float16_range.cuh"
 #include "ptx/mma.cuh"
 #include "sm90/patch/params.h"
 #include "sm90/patch/traits.h"
@@ -68,7 +69,6 @@ class Copier {
 
  private:
   static constexpr int kPerWord = 4 / static_cast<int>(sizeof(Operand));  // channels of a 32-bit word
-  static constexpr float kFaint = 0x1p-11f, kLargest = 65504.0f;          // bounds of float16's safe range
 
   __device__ __forceinline__ std::int64_t offset_of(int pixel) const {
     const Source& source = params_.source;
@@ -136,7 +136,7 @@ class Copier {
         for (int j = 0; j < kPerWord; ++j) {
           channels[j] = loaded[i][j].values[pixel];
           if constexpr (T::kScaled) {
-            if (channels[j] != 0.0f && fabsf(channels[j]) < kFaint) {
+            if (channels[j] != 0.0f && fabsf(channels[j]) < kFaintestInput) {
               atomicOr(&shared.faint[item.vector * kPixels + pixel], 1);
             }
           }
@@ -157,7 +157,7 @@ class Copier {
 #pragma unroll
         for (int j = 0; j < T::kPack; ++j) largest = fmaxf(largest, fabsf(__half2float(halves[j])));
         largest = of_pixel(largest);
-        note(largest > kLargest || (largest < kFaint && shared.faint[pixel] != 0));
+        note(largest > kLargestInput || (largest < kFaintestInput && shared.faint[pixel] != 0));
       }
     }
   }
@@ -191,7 +191,7 @@ class Copier {
 #pragma unroll
         for (int j = 0; j < T::kPack; ++j) largest = fmaxf(largest, fabsf(channels[j]));
         largest = of_pixel(largest);
-        note(largest > kLargest || (largest < kFaint && largest != 0.0f));
+        note(largest > kLargestInput || (largest < kFaintestInput && largest != 0.0f));
       }
     }
   }

@@ -1,4 +1,5 @@
 // Problem -> the kernel's parameters; Plan -> instantiation.
+#include "common/params.h"
 #include "common/planning.h"
 #include "sm90/patch/launch.h"
 #include "sm90/patch/tiles.h"
@@ -37,32 +38,18 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   params.input = copied ? base + parts.copy : arguments.input;
   params.copy = base + parts.copy;
   if (copied) params.source = make_source(simplified(original), plan, arguments.input);
-  params.bias = problem.has_bias ? arguments.bias : nullptr;
-  params.values = arguments.values;
-  params.indices = problem.with_indices ? arguments.indices : nullptr;
-  params.scale = static_cast<float>(problem.scale);
-  params.index_type = index_type(problem.k);
+  set_results(problem, arguments, &params);
 
   params.input_stride_n = problem.input_strides[0];
   params.input_stride_h = problem.input_strides[2];
   params.input_stride_w = problem.input_strides[3];
   params.group_pitch = static_cast<int>(copied ? group_pitch(problem, scaled) : problem.c / problem.groups);
   params.n = static_cast<int>(problem.n);
-  params.h = static_cast<int>(problem.h);
-  params.w = static_cast<int>(problem.w);
-  params.oh = static_cast<int>(problem.oh);
-  params.ow = static_cast<int>(problem.ow);
-  params.stride_h = static_cast<int>(problem.stride_h);
-  params.stride_w = static_cast<int>(problem.stride_w);
-  params.padding_h = static_cast<int>(problem.padding_h);
-  params.padding_w = static_cast<int>(problem.padding_w);
-  params.dilation_h = static_cast<int>(problem.dilation_h);
-  params.dilation_w = static_cast<int>(problem.dilation_w);
+  set_images(problem, &params);
+  set_steps(problem, &params);
   params.r = static_cast<int>(problem.r);
   params.s = static_cast<int>(problem.s);
-  params.groups = static_cast<int>(problem.groups);
-  params.group_channels = static_cast<int>(problem.c / problem.groups);
-  params.group_outputs = static_cast<int>(problem.k / problem.groups);
+  set_groups(problem, &params);
 
   params.patch = patch_of(problem, plan);
   params.tables = tables_of(problem, params.patch, plan.tile_n, scaled);

@@ -4,6 +4,7 @@
 
 #include <climits>
 
+#include "common/float16_range.cuh"
 #include "ptx/griddepcontrol.cuh"
 #include "ptx/mma.cuh"
 #include "sm90/filter.cuh"
@@ -24,12 +25,10 @@ __host__ __device__ int blocks_per_filter(const Params& params) {
 template <typename Filter>
 __device__ __forceinline__ float scale_filter(const Params& params, int k, const Filter& filter) {
   const unsigned largest = largest_of<kPrepareThreads>(filter);
-  const bool out = out_of_scale(largest);
-  // The largest weight lands in [2^14, 2^15).
-  const float up = largest == 0 || out ? 1.0f : __uint_as_float((127 + 14 + 127 - (largest >> 23)) << 23);
+  const float up = filter_scale(largest);
   if (threadIdx.x == 0) {
     params.channel_factor[k] = 1.0f / up;
-    if (out) *params.fallback.everything = 1;
+    if (out_of_scale(largest)) *params.fallback.everything = 1;
   }
   for (int c = static_cast<int>(threadIdx.x); c < params.group_channels; c += kPrepareThreads) {
     if (!(__uint_as_float(filter.peak(c)) * up < kFaintestPeak)) params.channel_seen[c] = 1;

@@ -1,23 +1,11 @@
-// float32 at float16's speed, as in sm90/range.cuh and sm80/range.cuh: filters scaled by a power of two each, inputs
-// checked while they are copied, by the largest of 64 channels of a pixel. Outputs over pixels out of range are noted
-// in runs of kFallbackTile, which the portable kernel computes; where an input channel's weights hide from the check,
-// all of them are.
+// float32 at float16's speed (common/float16_range.cuh): inputs are checked while they are copied, by the largest of 64
+// channels of a pixel. Outputs over pixels out of range are noted in runs of kFallbackTile, which the portable kernel
+// computes; where an input channel's weights hide from the check, all of them are.
 #pragma once
 
 #include "sm90/patch/params.h"
 
 namespace convmin::sm90::patch {
-
-// Scaled filters peak in [2^14, 2^15). An input channel whose weights stay below this in all of them hides from the
-// check on its pixels: beside such a channel, the others may be as small as they like.
-inline constexpr float kFaintestPeak = 0x1p12f;
-
-// `largest` is a filter's largest magnitude, as the bits of a float. Its power of two, or the inverse, may not be
-// normal.
-__host__ __device__ constexpr bool out_of_scale(unsigned largest) {
-  const int exponent = static_cast<int>(largest >> 23) - 127;
-  return largest != 0 && (exponent > 100 || exponent < -100);
-}
 
 // The input pixels, in order of memory, from the first to the last under a run of output pixels.
 struct Span {
