@@ -21,7 +21,8 @@ cudaError_t launch_dependent(void (*kernel)(Params), unsigned blocks, int thread
   config.stream = stream;
   config.attrs = &attribute;
   config.numAttrs = 1;
-  return cudaLaunchKernelEx(&config, kernel, params);
+  const cudaError_t launched = cudaLaunchKernelEx(&config, kernel, params);
+  return launched != cudaSuccess ? launched : cudaGetLastError();  // the packing kernel's too
 }
 
 }  // namespace convmin::sm90
