@@ -109,6 +109,14 @@ struct Status {
   bool ok() const { return cuda_error == 0; }
 };
 
+// Bytes of an element.
+constexpr std::int64_t element_size(DType type) {
+  return type == DType::kFloat64 ? 8 : type == DType::kFloat32 ? 4 : 2;
+}
+constexpr std::int64_t element_size(IndexType type) {
+  return type == IndexType::kInt32 ? 4 : type == IndexType::kInt16 ? 2 : 1;
+}
+
 // The smallest integer type that holds a channel number.
 constexpr IndexType index_type(std::int64_t channels) {
   return channels <= 256 ? IndexType::kUInt8 : channels <= 32768 ? IndexType::kInt16 : IndexType::kInt32;

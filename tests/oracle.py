@@ -145,13 +145,6 @@ def solve(
     return Oracle(best, rest, index, low, high, noise, rounding, regular, dtype, sharp)
 
 
-def to_tf32(t: torch.Tensor) -> torch.Tensor:
-    """Rounded to nearest even, 10 mantissa bits."""
-    bits = t.contiguous().view(torch.int32)
-    rounded = (bits + 0xFFF + ((bits >> 13) & 1)) & ~0x1FFF
-    return torch.where(torch.isfinite(t), rounded.view(torch.float32), t)
-
-
 def check_bounds(values: torch.Tensor, indices: torch.Tensor | None, oracle: Oracle) -> None:
     """Every value lies within the a priori bound, NaN and infinities are where they belong, every index is one that
     rounding allows and that explains the value."""

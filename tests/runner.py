@@ -7,7 +7,8 @@ from typing import Any
 
 import convmin
 import torch
-from oracle import Comparison, check_against_eager, check_bounds, check_exact, solve, to_tf32
+from convmin.bench.check import to_tf32
+from oracle import Comparison, check_against_eager, check_bounds, check_exact, solve
 from support import Problem, eager, fp32_class
 
 # Kernels that add products one by one in float32, as the CPU does; the others use tensor cores.

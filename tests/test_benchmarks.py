@@ -193,7 +193,7 @@ def test_tf32_may_round_its_operands() -> None:
     for dtype in ("tf32", "float32"):
         problem = make(Case(shape, dtype, "nchw", "training"), torch.device("cpu"))
         truth = check.truth(problem)
-        x, weight = (check._to_tf32(t).requires_grad_() for t in (problem.x, problem.weight))
+        x, weight = (check.to_tf32(t).requires_grad_() for t in (problem.x, problem.weight))
         result = peers.PEERS["convmin"].build(dataclasses.replace(problem, x=x, weight=weight))()
         limits = truth.limits(ROUNDING[dtype])
         rights.append([e <= limit for e, limit in zip(truth.error(tuple(result)), limits, strict=True)])

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from oracle import check_against_eager, check_bounds, check_exact, solve, to_tf32
+from convmin.bench.check import to_tf32
+from oracle import check_against_eager, check_bounds, check_exact, solve
 from support import FILLS, Problem, eager
 
 Result = tuple[torch.Tensor, torch.Tensor]

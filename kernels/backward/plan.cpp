@@ -14,8 +14,6 @@ using namespace backward;
 constexpr std::int64_t kMaxExtent = std::int64_t{1} << 30;
 constexpr std::int64_t kMaxBlocks = (std::int64_t{1} << 31) - 1;
 
-constexpr int size_of(DType type) { return type == DType::kFloat64 ? 8 : type == DType::kFloat32 ? 4 : 2; }
-
 // Share of a window kernel's tiles that holds pixels.
 double filled(std::int64_t height, std::int64_t width, int tile_h, int tile_w) {
   const double slots = static_cast<double>(ceil_divide(height, tile_h) * tile_h) *
@@ -43,7 +41,7 @@ class Workspace {
 
 void plan_input(const BackwardProblem& backward, const Device& device, BackwardPlan* plan, Workspace* workspace) {
   const Problem& problem = backward.forward;
-  const int element = size_of(problem.dtype), vector = kVectorBytes / element;
+  const int element = static_cast<int>(element_size(problem.dtype)), vector = kVectorBytes / element;
   const std::int64_t channels = problem.c / problem.groups, outputs = problem.k / problem.groups;
   const std::int64_t taps = problem.r * problem.s, pixels = problem.n * problem.h * problem.w;
   constexpr std::int64_t kManyGroups = 4, kFewChannels = 16;

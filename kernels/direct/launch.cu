@@ -12,8 +12,7 @@ Params make_params(const Problem& problem, const Plan& plan, const Arguments& ar
   params.weight = arguments.weight;
   set_results(problem, arguments, &params);
 
-  const std::int64_t element = problem.dtype == DType::kFloat32 ? 4 : 2;
-  set_input_strides(problem, element, &params);
+  set_input_strides(problem, element_size(problem.dtype), &params);
   set_weight_strides(problem, &params);
   set_images(problem, &params);
   params.r = static_cast<int>(problem.r);

@@ -14,11 +14,9 @@ constexpr std::int64_t kMaxRuns = (std::int64_t{1} << 31) - (2 * kThreads);
 constexpr std::int64_t kMaxGroup = 8;  // channels of a group, in or out
 constexpr int kMaxSlots = 32;
 
-std::int64_t element_size(const Problem& problem) { return problem.dtype == DType::kFloat32 ? 4 : 2; }
-
 // Whether vectors of channels lie aligned and next to each other, and make whole vectors.
 bool vectors_fit(const Problem& problem) {
-  const std::int64_t size = element_size(problem), vector = kVectorBytes / size;
+  const std::int64_t size = element_size(problem.dtype), vector = kVectorBytes / size;
   if (problem.groups > 1 && (problem.c != problem.groups || problem.k != problem.groups)) return false;
   if (problem.c % vector != 0 || problem.input_strides[1] != 1 || problem.input_alignment < kVectorBytes) return false;
   const std::int64_t extents[] = {problem.n, 1, problem.h, problem.w};
@@ -65,7 +63,7 @@ WeightRows weight_rows(const Problem& problem) {
   result.rows = (problem.groups > 1 ? problem.c / problem.groups : problem.k) * taps;
   result.channels = problem.groups > 1 ? problem.k : problem.c;
   // Rows start 16 bytes further in the banks each, for stores that walk taps.
-  result.pitch = round_up(result.channels * element_size(problem), 128) + kVectorBytes;
+  result.pitch = round_up(result.channels * element_size(problem.dtype), 128) + kVectorBytes;
   result.bytes = (result.rows + (problem.groups > 1 ? 1 : 0)) * result.pitch;
   return result;
 }
@@ -93,7 +91,7 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   if (shared > device.shared_memory_per_block) return "the weight exceeds shared memory";
 
   const bool vectors = vectors_fit(problem);
-  const int vector = vectors ? static_cast<int>(kVectorBytes / element_size(problem)) : 1;
+  const int vector = vectors ? static_cast<int>(kVectorBytes / element_size(problem.dtype)) : 1;
   const bool channels_inside = problem.input_strides[1] < problem.input_strides[3] && problem.c > 1;
   const std::int64_t items = (problem.groups > 1 ? problem.k : problem.c) / vector;
   const std::int64_t fitting = std::max<std::int64_t>(device.shared_memory_per_sm / (shared + 1024), 1);

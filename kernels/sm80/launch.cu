@@ -19,8 +19,7 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   params.input = arguments.input;
   set_results(problem, arguments, &params);
 
-  const std::int64_t element = problem.dtype == DType::kFloat32 ? 4 : 2;
-  set_input_strides(problem, element, &params);
+  set_input_strides(problem, element_size(problem.dtype), &params);
   params.n = static_cast<int>(problem.n);
   set_images(problem, &params);
   set_steps(problem, &params);

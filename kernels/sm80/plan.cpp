@@ -18,13 +18,14 @@ constexpr std::int64_t kReservedShared = 1024;    // that the system takes of ea
 constexpr std::int64_t kPartialBytes = 8192 * 8;  // of all partial sums, for each multiprocessor
 constexpr std::int64_t kMaxWindowTable = 2048;    // elements of the window, for Gather::kTaps
 
-std::int64_t element_size(const Problem& problem) { return problem.dtype == DType::kFloat32 ? 4 : 2; }
 // Elements of the reduction in a step; float32 is multiplied as TF32, or scaled, as float16.
-std::int64_t chunk_of(const Problem& problem, bool scaled) { return kStepBytes / (scaled ? 2 : element_size(problem)); }
+std::int64_t chunk_of(const Problem& problem, bool scaled) {
+  return kStepBytes / (scaled ? 2 : element_size(problem.dtype));
+}
 
 // Whether 16-byte vectors of channels are whole and aligned.
 bool vectors_fit(const Problem& problem) {
-  const std::int64_t element = element_size(problem);
+  const std::int64_t element = element_size(problem.dtype);
   for (const int axis : {0, 2, 3}) {
     if (problem.input_strides[axis] * element % 16 != 0) return false;
   }

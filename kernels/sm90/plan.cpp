@@ -15,7 +15,7 @@ namespace {
 constexpr double kMinUtilization = 0.1;
 
 bool vectors_fit(const Problem& problem) {
-  const std::int64_t element = problem.dtype == DType::kFloat32 ? 4 : 2;
+  const std::int64_t element = element_size(problem.dtype);
   const std::int64_t* strides = problem.input_strides;
   for (const int axis : {0, 2, 3}) {
     if (strides[axis] * element % 16 != 0) return false;
@@ -26,7 +26,7 @@ bool vectors_fit(const Problem& problem) {
 }  // namespace
 
 bool quads_fit(const Problem& problem) {
-  const int element = problem.dtype == DType::kFloat32 ? 4 : 2;
+  const std::int64_t element = element_size(problem.dtype);
   for (const int axis : {0, 1, 2}) {
     if (problem.input_strides[axis] % 4 != 0) return false;
   }

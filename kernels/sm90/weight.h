@@ -1,4 +1,4 @@
-// The caller's weight, as the packing kernels read it. Host code only.
+// The caller's weight, as the packing kernels read it.
 #pragma once
 
 #include "conv_scale_min.h"
@@ -14,7 +14,7 @@ struct Weight {
 
 inline Weight make_weight(const Problem& problem, const void* data) {
   const std::int64_t* strides = problem.weight_strides;
-  const std::int64_t size = problem.dtype == DType::kFloat32 ? 4 : 2, channels = problem.c / problem.groups;
+  const std::int64_t size = element_size(problem.dtype), channels = problem.c / problem.groups;
   const bool inside = channels > 1 && strides[1] < strides[problem.s > 1 ? 3 : 2];
   bool vectors = strides[1] == 1 && channels * size % 16 == 0 && reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
   const std::int64_t extents[] = {problem.k, 1, problem.r, problem.s};

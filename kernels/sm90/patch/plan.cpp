@@ -7,7 +7,6 @@
 
 #include "common/fallback.h"
 #include "common/planning.h"
-#include "common/slices.h"
 #include "sm90/patch/tiles.h"
 
 namespace convmin::sm90::patch {

@@ -56,13 +56,13 @@ def truth(problem: Problem) -> Truth:
         own = _whole([_chunk(problem, part, problem.x.dtype) for part in _parts(problem, images)])
         allowed = [own]
         if problem.case.dtype == "tf32":
-            rounded = replace(problem, x=_to_tf32(problem.x), weight=_to_tf32(problem.weight))
+            rounded = replace(problem, x=to_tf32(problem.x), weight=to_tf32(problem.weight))
             allowed.append(_whole([_chunk(rounded, part, torch.float64) for part in _parts(problem, images)]))
     errors = [max(_error(i, result[i], true) for result in allowed) for i, true in enumerate(exact)]
     return Truth(images, exact, errors)
 
 
-def _to_tf32(tensor: Tensor) -> Tensor:
+def to_tf32(tensor: Tensor) -> Tensor:
     """The nearest float32 with 10 bits of mantissa; ties go to the even one."""
     bits = tensor.detach().view(torch.int32)
     rounded = (bits + 0xFFF + ((bits >> 13) & 1)) & ~0x1FFF

@@ -182,17 +182,19 @@ def main(argv: list[str] | None = None) -> int:
     """Runs what the arguments say; returns the exit status: 1 where convmin is wrong, fails, or has become slower."""
     options = parse(argv)
     try:
-        if options.compare:
-            before, after = map(report.load, options.compare)
-            text, regressions = report.compare(before, after, options.tolerance)
-            print(text)
-            return 1 if regressions else 0
-        if options.report:
-            finish(report.merge([report.load(path) for path in options.report]), options.out)
-            return 0
+        loaded = [report.load(path) for path in options.compare or options.report or ()]
+        merged = report.merge(loaded) if options.report else None
     except (OSError, ValueError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
+    if options.compare:
+        before, after = loaded
+        text, regressions = report.compare(before, after, options.tolerance)
+        print(text)
+        return 1 if regressions else 0
+    if merged is not None:
+        finish(merged, options.out)
+        return 0
     start = time.perf_counter()
     document = measure(options)
     finish(document, options.out)

@@ -98,10 +98,8 @@ def _timed(results: list[Result]) -> list[str]:
 
 def _speedup(plt: Any, results: list[Result]) -> Any:
     """A panel for each mode and dtype, a pair of bars for each family."""
-    panels = {
-        kind: group for kind, group in _groups(results, "mode", "dtype").items() if len(_groups(group, "family")) > 1
-    }
-    panels = panels or _groups(results, "mode", "dtype")
+    groups = _groups(results, "mode", "dtype")
+    panels = {kind: group for kind, group in groups.items() if len(_groups(group, "family")) > 1} or groups
     rows = [len(_groups(group, "family")) for group in panels.values()]
     size = (4.2 * len(panels), 1.4 + 0.45 * max(rows))
     figure, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False)

@@ -99,7 +99,7 @@ def merge(reports: list[Report]) -> Report:
         ValueError: they are of different devices.
     """
     environments = [report["environment"] for report in reports]
-    devices = dict.fromkeys(environment.get("device") for environment in environments)
+    devices = dict.fromkeys(each.get("device") for each in environments)
     if len(devices) > 1:
         raise ValueError(f"reports of different devices: {', '.join(map(str, devices))}")
     results = {key(result): result for report in reports for result in report["results"] if result["peers"]}
@@ -109,17 +109,14 @@ def merge(reports: list[Report]) -> Report:
     names = dict.fromkeys(name for report in reports for run in report["ceilings"] for name in run)
     runs = [run for report in reports for run in report["ceilings"]]
     mean = {name: [run[name] for run in runs if name in run] for name in names}
-    different = {
-        name: ", ".join(dict.fromkeys(str(environment.get(name)) for environment in environments))
-        for name in environments[-1]
-        if name != "date"
-    }
+    environment = dict(environments[-1])
+    for name in environment.keys() - {"date"}:
+        values = dict.fromkeys(each[name] for each in environments if each.get(name) is not None)
+        if len(values) > 1:
+            environment[name] = ", ".join(map(str, values))
     return {
         **reports[-1],
-        "environment": {
-            name: value if name == "date" or value is None else different[name]
-            for name, value in environments[-1].items()
-        },
+        "environment": environment,
         "options": {str(i): report["options"] for i, report in enumerate(reports, 1)},
         "peers": list(dict.fromkeys(name for report in reports for name in report["peers"])),
         "ceilings": [{name: sum(values) / len(values) for name, values in mean.items()}] if runs else [],
