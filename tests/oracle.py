@@ -208,10 +208,20 @@ def slack_of_mean(weights: torch.Tensor, sigmas: float) -> float:
     return 1.1 + 1.07 * sigmas / max(effective, 1.0) ** 0.5
 
 
+def rivals(weights: torch.Tensor) -> int:
+    """Pixels that the maximum may be of."""
+    return int((weights >= 0.5 * weights.max()).sum())
+
+
 def slack_of_max(weights: torch.Tensor, sigmas: float) -> float:
     """The same for maxima: the largest of m half-normal errors scatters by 1.3 / (2 ln m) of itself (Gumbel)."""
-    rivals = int((weights >= 0.5 * weights.max()).sum())
-    return 1.1 + 0.9 * sigmas / math.log(rivals + 2)
+    return 1.1 + 0.9 * sigmas / math.log(rivals(weights) + 2)
+
+
+def hangs_on_few(oracle: Oracle) -> bool:
+    """Whether the largest error is that of a few pixels, so that one order of summation may be right by luck."""
+    noise = oracle.noise[oracle.regular & torch.isfinite(oracle.value)]
+    return noise.numel() > 0 and rivals(noise) < 8
 
 
 @dataclasses.dataclass

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 from convmin.bench.check import to_tf32
-from oracle import check_against_eager, check_bounds, check_exact, solve
+from oracle import check_against_eager, check_bounds, check_exact, hangs_on_few, solve
+from runner import in_other_orders, references
 from support import FILLS, Problem, eager
 
 Result = tuple[torch.Tensor, torch.Tensor]
@@ -169,6 +170,23 @@ def test_the_oracle_agrees_with_a_plain_loop() -> None:
         results = [-0.5 * total for total in sums]
         assert float(oracle.value[pixel]) == pytest.approx(min(results), rel=1e-13)
         assert int(oracle.index[pixel]) == results.index(min(results))
+
+
+def test_one_pixel_is_judged_by_more_than_one_order() -> None:
+    """Of a single pixel's sum one order may be right by luck: another, as good on average, must pass."""
+    problem = Problem(n=2, c=8, h=3, w=4, k=1, r=1, s=1, scale=-0.3, fill="mixed_pixels")
+    x, weight, bias = problem.tensors()
+    assert bias is not None
+    oracle = solve(x, weight, bias, problem.scale, **problem.kwargs())
+    sums = x * weight
+    while sums.shape[1] > 1:
+        sums = sums[:, : sums.shape[1] // 2] + sums[:, sums.shape[1] // 2 :]
+    values = (sums + bias) * problem.scale
+    theirs = references(x, weight, bias, problem)
+    assert hangs_on_few(oracle)
+    with pytest.raises(AssertionError):
+        check_against_eager(values, theirs, oracle)
+    check_against_eager(values, theirs + in_other_orders(x, weight, bias, problem), oracle)
 
 
 TF32_PROBLEMS = [BASE.replace(fill=fill) for fill in FILLS if fill != "subnormal"]
