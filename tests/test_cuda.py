@@ -43,11 +43,13 @@ def test_other_streams_are_not_waited_for() -> None:
     """Forward and backward end on their stream while another one still spins."""
     x, weight, bias = Problem().tensors("cuda")
     weight.requires_grad_()
-    convmin.conv2d_scale_min(x, weight, bias).sum().backward()
-    torch.cuda.synchronize()
     busy, mine = torch.cuda.Stream(), torch.cuda.Stream()
+    mine.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(mine):  # the stream's memory too: cudaMalloc may wait for everything
+        convmin.conv2d_scale_min(x, weight, bias).sum().backward()
+    torch.cuda.synchronize()
     with torch.cuda.stream(busy):
-        torch.cuda._sleep(2_000_000_000)  # about 1 s
+        torch.cuda._sleep(4_000_000_000)  # about 2 s
     with torch.cuda.stream(mine):
         convmin.conv2d_scale_min(x, weight, bias).sum().backward()
     mine.synchronize()

@@ -47,8 +47,8 @@ class Copier {
     input_ = static_cast<const Element*>(source.input) +
              (static_cast<std::int64_t>(group) * params.group_channels + first) * source.stride_c;
     const std::int64_t pixel = static_cast<std::int64_t>(run_) * kCopyPixels;
-    copy_ = static_cast<Operand*>(params.copy) + pixel * params.input_stride_w +
-            static_cast<std::int64_t>(group) * params.group_pitch + first;
+    copy_ = static_cast<Operand*>(params.copy) + pixel * params.source.pixel_pitch +
+            static_cast<std::int64_t>(group) * params.source.group_pitch + first;
     pixels_ = static_cast<int>(min(source.pixels - pixel, std::int64_t{kCopyPixels}));
     const std::int64_t image = params.source.pixels / params.n;
     first_n_ = pixel / image;
@@ -97,7 +97,7 @@ class Copier {
 
   __device__ __forceinline__ void write(int pixel, int pack, uint4 vector) const {
     if (pixel >= pixels_ || pack * T::kPack >= channels_) return;
-    *reinterpret_cast<uint4*>(copy_ + pixel * params_.input_stride_w + pack * T::kPack) = vector;
+    *reinterpret_cast<uint4*>(copy_ + pixel * params_.source.pixel_pitch + pack * T::kPack) = vector;
   }
 
   template <int kPixels>

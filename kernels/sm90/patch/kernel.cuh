@@ -3,6 +3,7 @@
 #pragma once
 
 #include "ptx/griddepcontrol.cuh"
+#include "ptx/named_barrier.cuh"
 #include "sm90/dependent_launch.cuh"
 #include "sm90/epilogue.cuh"
 #include "sm90/patch/launch.h"
@@ -12,11 +13,34 @@
 
 namespace convmin::sm90::patch {
 
+__device__ __forceinline__ void init_barriers(const Params& params, const Shared& shared) {
+  for (int i = 0; i < params.slots; ++i) {
+    ptx::mbarrier_init(shared.input.full + 8 * i, params.rounds ? kRounders : 1);
+    ptx::mbarrier_init(shared.input.empty + 8 * i, kConsumers);
+    ptx::mbarrier_init(shared.arrived + 8 * i, 1);
+  }
+  for (int i = 0; i < params.stages; ++i) {
+    ptx::mbarrier_init(shared.weight.full + 8 * i, 1);
+    ptx::mbarrier_init(shared.weight.empty + 8 * i, kConsumers);
+  }
+  ptx::mbarrier_init_fence();
+}
+
+inline constexpr int kBarrier = 2, kConsumerThreads = 128 * kConsumers;  // of all consumers
+
+// By the consumers, while the first input is on its way.
 template <typename T>
 __device__ __forceinline__ void fill_tables(const Params& params, const Shared& shared) {
   const int channels = params.groups * params.blocks_n * T::kTileN, taps = params.r * params.s;
   const auto* bias = static_cast<const typename T::Element*>(params.bias);
-  for (int i = static_cast<int>(threadIdx.x); i < channels; i += kThreads) {
+  for (int tap = static_cast<int>(threadIdx.x); tap < taps; tap += kConsumerThreads) {
+    const int r = tap / params.s, column = (tap - r * params.s) * params.dilation_w;
+    const int plane = column % params.stride_w;
+    const int pixel =
+        plane * params.patch.plane_pixels + r * params.dilation_h * params.patch.halo_w + column / params.stride_w;
+    shared.taps[tap] = pixel * kRowBytes / 16;
+  }
+  for (int i = static_cast<int>(threadIdx.x); i < channels; i += kConsumerThreads) {
     const int block = i / T::kTileN, group = block / params.blocks_n;
     const int k = (block - group * params.blocks_n) * T::kTileN + i % T::kTileN;
     const bool real = bias != nullptr && k < params.group_outputs;
@@ -27,23 +51,7 @@ __device__ __forceinline__ void fill_tables(const Params& params, const Shared& 
       shared.factors[i] = params.scale < 0 ? -factor : factor;
     }
   }
-  for (int tap = static_cast<int>(threadIdx.x); tap < taps; tap += kThreads) {
-    const int r = tap / params.s, column = (tap - r * params.s) * params.dilation_w;
-    const int plane = column % params.stride_w, pixel = r * params.dilation_h * params.patch.pitch +
-                                                        plane * params.patch.plane + column / params.stride_w;
-    shared.taps[tap] = pixel * kRowBytes / 16;
-  }
-  if (threadIdx.x == 0) {
-    for (int i = 0; i < params.slots; ++i) {
-      ptx::mbarrier_init(shared.input.full + 8 * i, kGatherers);
-      ptx::mbarrier_init(shared.input.empty + 8 * i, kConsumers);
-    }
-    for (int i = 0; i < params.stages; ++i) {
-      ptx::mbarrier_init(shared.weight.full + 8 * i, 1);
-      ptx::mbarrier_init(shared.weight.empty + 8 * i, kConsumers);
-    }
-    ptx::mbarrier_init_fence();
-  }
+  ptx::named_barrier_wait(kBarrier, kConsumerThreads);
 }
 
 // Where a consumer thread's pixels are in the output.
@@ -64,8 +72,6 @@ struct Pixels {
     return inside ? (static_cast<std::int64_t>(n) * params.oh + y) * params.ow + x : -1;
   }
 };
-
-inline constexpr int kBarrier = 2, kConsumerThreads = 128 * kConsumers;  // of all consumers
 
 // Whether all of `count` that share something have counted themselves. What was written before is read after.
 __device__ __forceinline__ bool is_last(const Shared& shared, int* counter, int count) {
@@ -202,25 +208,31 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads, 1) conv_scale_min_sm90_patch(const __grid_constant__ Params params) {
   extern __shared__ __align__(16) std::uint8_t dynamic[];
   const Shared shared(params, dynamic, T::kStageBytes);
-  if constexpr (T::kScaled) ptx::wait_for_prerequisites();  // for the filters' factors
-  fill_tables<T>(params, shared);
+  if (threadIdx.x == 0) init_barriers(params, shared);
   __syncthreads();
 
   const int warpgroup = static_cast<int>(threadIdx.x) / 128;
   if (warpgroup == kConsumers) {
     ptx::give_registers<T::kProducerRegisters>();
     const int thread = static_cast<int>(threadIdx.x) % 128;
-    if (thread >= kGatherers || params.source.blocks > 0) ptx::wait_for_prerequisites();
-    if (thread < kGatherers) {
-      Gatherer<T>(params, shared).run();
-    } else if (thread == kGatherers) {
+    if (thread == kRounders) {
+      if (params.source.blocks > 0) ptx::wait_for_prerequisites();
+      stream_input<T>(params, shared);
+    } else if (thread == kRounders + 32) {
+      ptx::wait_for_prerequisites();
       stream_weight<T>(params, shared);
-    } else if constexpr (T::kScaled) {
-      note_fallback(params, thread - kGatherers - 1, 128 - kGatherers - 1);
+    } else if (thread < kRounders) {
+      if constexpr (T::kScaled) {
+        ptx::wait_for_prerequisites();
+        note_fallback(params, thread, kRounders);
+      } else if constexpr (sizeof(typename T::Operand) == 4) {
+        if (params.rounds) round_input<T>(params, shared, thread);
+      }
     }
   } else {
     ptx::take_registers<T::kConsumerRegisters>();
     ptx::wait_for_prerequisites();
+    fill_tables<T>(params, shared);
     consume<T>(params, shared, warpgroup);
   }
 }

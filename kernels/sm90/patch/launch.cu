@@ -1,4 +1,6 @@
 // Problem -> the kernel's parameters; Plan -> instantiation.
+#include <cuda.h>
+
 #include "common/params.h"
 #include "common/planning.h"
 #include "sm90/patch/launch.h"
@@ -8,7 +10,7 @@ namespace convmin::sm90::patch {
 namespace {
 
 // What copies the input, and is read instead of it.
-Source make_source(Problem problem, const Plan& plan, const void* input) {
+Source make_source(Problem problem, const Plan& plan, bool scaled, const void* input) {
   Source source{};
   if (problem.input_strides[2] == problem.w * problem.input_strides[3]) {  // rows without gaps are one
     problem.w *= problem.h;
@@ -26,7 +28,49 @@ Source make_source(Problem problem, const Plan& plan, const void* input) {
   source.vectors = vectors_fit(problem);
   source.channels_inside = source.vectors || (problem.c > 1 && source.stride_c < source.stride_w);
   source.together = pixels_together(problem);
+  source.group_pitch = static_cast<int>(group_pitch(problem, scaled));
+  source.pixel_pitch = problem.groups * source.group_pitch;
   return source;
+}
+
+// The input that is read, as the copy engine sees it: boxes of the rows and columns under a patch, in each of them a
+// chunk of a group's channels.
+cudaError_t describe_input(const Problem& original, const Plan& plan, const void* data, CUtensorMap* map) {
+  using Encode = CUresult(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*,
+                          const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle,
+                          CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+  static Encode* const encode = [] {  // of the driver, which the library doesn't link with
+    void* found = nullptr;
+    cudaDriverEntryPointQueryResult result{};
+    constexpr int kSince = 12000;
+    cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, kSince, cudaEnableDefault, &result);
+    return reinterpret_cast<Encode*>(result == cudaDriverEntryPointSuccess ? found : nullptr);
+  }();
+  if (encode == nullptr) return cudaErrorCallRequiresNewerDriver;
+
+  const bool scaled = is_scaled(original, plan);
+  const Problem problem = inner(original, scaled);
+  const Patch patch = patch_of(problem, plan);
+  const std::int64_t element = kRowBytes / plan.tile_k, channels = problem.c / problem.groups;
+  const std::int64_t pitch = is_copied(original, scaled) ? group_pitch(problem, scaled) : channels;
+  const auto stride = [element](std::int64_t extent, std::int64_t elements) {
+    return static_cast<cuuint64_t>(extent > 1 ? elements * element : 16);  // that of a single one may be anything
+  };
+  const auto extent = [](std::int64_t value) { return static_cast<cuuint64_t>(value); };
+  const auto box = [](std::int64_t value) { return static_cast<cuuint32_t>(value); };
+  const cuuint64_t extents[] = {extent(channels), extent(problem.groups), extent(problem.w), extent(problem.h),
+                                extent(problem.n)};
+  const cuuint64_t strides[] = {stride(problem.groups, pitch), stride(problem.w, problem.input_strides[3]),
+                                stride(problem.h, problem.input_strides[2]),
+                                stride(problem.n, problem.input_strides[0])};
+  const cuuint32_t boxes[] = {box(plan.tile_k), 1, box(patch.halo_w * patch.planes), box(patch.halo_h),
+                              box(patch.subtiles_n)};
+  const cuuint32_t steps[] = {1, 1, box(problem.stride_w), 1, 1};
+  const CUresult result =
+      encode(map, element == 4 ? CU_TENSOR_MAP_DATA_TYPE_UINT32 : CU_TENSOR_MAP_DATA_TYPE_UINT16, 5,
+             const_cast<void*>(data), extents, strides, boxes, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+             CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 
 Params make_params(const Problem& original, const Plan& plan, const Arguments& arguments) {
@@ -35,15 +79,11 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   const Workspace parts = workspace(original, plan);
   auto* base = static_cast<char*>(arguments.workspace);
   Params params{};
-  params.input = copied ? base + parts.copy : arguments.input;
   params.copy = base + parts.copy;
-  if (copied) params.source = make_source(simplified(original), plan, arguments.input);
+  params.rounds = original.dtype == DType::kFloat32 && !copied;
+  if (copied) params.source = make_source(simplified(original), plan, scaled, arguments.input);
   set_results(problem, arguments, &params);
 
-  params.input_stride_n = problem.input_strides[0];
-  params.input_stride_h = problem.input_strides[2];
-  params.input_stride_w = problem.input_strides[3];
-  params.group_pitch = static_cast<int>(copied ? group_pitch(problem, scaled) : problem.c / problem.groups);
   params.n = static_cast<int>(problem.n);
   set_images(problem, &params);
   set_steps(problem, &params);
@@ -52,7 +92,7 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   set_groups(problem, &params);
 
   params.patch = patch_of(problem, plan);
-  params.tables = tables_of(problem, params.patch, plan.tile_n, scaled);
+  params.tables = tables_of(problem, plan.tile_n, scaled);
   params.tiles_x = static_cast<int>(ceil_divide(problem.ow, params.patch.width));
   params.tiles_y = static_cast<int>(ceil_divide(problem.oh, params.patch.height));
   params.tiles = static_cast<int>(tiles_of(problem, params.patch));
@@ -81,7 +121,11 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
 }  // namespace
 
 int launch(const Problem& problem, const Plan& plan, const Arguments& arguments, cudaStream_t stream) {
-  const Params params = make_params(problem, plan, arguments);
+  Params params = make_params(problem, plan, arguments);
+  const bool copied = is_copied(problem, is_scaled(problem, plan));
+  if (const cudaError_t error = describe_input(problem, plan, copied ? params.copy : arguments.input, &params.input)) {
+    return error;
+  }
   if (is_scaled(problem, plan)) {
     const Workspace parts = workspace(problem, plan);
     const cudaError_t error =

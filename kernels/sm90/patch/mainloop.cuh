@@ -17,15 +17,15 @@ class Mainloop {
   __device__ __forceinline__ Mainloop(const Params& params, const Shared& shared, int first_subtile)
       : params_(params), shared_(shared), leader_(threadIdx.x % 128 == 0) {
     const Patch& patch = params.patch;
-    const int stride = patch.subtile_w == kSubtile ? 8 : params.stride_h * patch.pitch;
+    const int stride = patch.subtile_w == kSubtile ? 8 : params.stride_h * patch.halo_w;
     high_ = ptx::wgmma_descriptor_high(uniform(stride * kRowBytes));
 #pragma unroll
     for (int i = 0; i < T::kPerConsumer; ++i) {
       const int subtile = first_subtile + i, x = subtile % patch.subtiles_x, rest = subtile / patch.subtiles_x;
       const int y = rest % patch.subtiles_y, n = rest / patch.subtiles_y;
-      subtile_[i] =
-          uniform((n * patch.image_pixels + y * patch.subtile_h * params.stride_h * patch.pitch + x * patch.subtile_w) *
-                  kRowUnits);
+      subtile_[i] = uniform(
+          (n * patch.image_pixels + y * patch.subtile_h * params.stride_h * patch.halo_w + x * patch.subtile_w) *
+          kRowUnits);
     }
   }
 

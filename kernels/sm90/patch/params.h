@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cuda.h>
+
 #include "common/fallback.h"
 #include "common/fast_divisor.h"
 #include "conv_scale_min.h"
@@ -19,24 +21,25 @@ struct Source {
   bool channels_inside;    // neighbouring threads read neighbouring channels, not pixels
   bool vectors;            // by 16-byte loads
   int together;            // else: neighbouring pixels of a load, 4, 2 or 1
+  int group_pitch;         // of the copy: elements of a group's channels, of a pixel
+  std::int64_t pixel_pitch;
 };
 
 struct Params {
-  const void* input;  // channels_last in 16-byte vectors: the caller's, or the copy
+  CUtensorMap input;  // [n][h][w][groups][channels]: the caller's in channels_last, or the copy
   const void* bias;
   void* values;
   void* indices;
   float scale;
   IndexType index_type;
 
-  std::int64_t input_stride_n, input_stride_h, input_stride_w;
-  int group_pitch;  // elements from a group's channels to the next one's
   int n, h, w, oh, ow;
   int stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w;
   int r, s;
   int groups, group_channels, group_outputs;
   Source source;
   void* copy;
+  bool rounds;  // float32 that is not copied: to TF32, in shared memory
 
   Patch patch;
   Tables tables;

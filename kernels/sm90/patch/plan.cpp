@@ -25,15 +25,15 @@ Patch make_patch(const Problem& problem, int subtile_w, int subtiles_n, int subt
   const auto halo = [](std::int64_t outputs, std::int64_t stride, std::int64_t taps, std::int64_t dilation) {
     return std::min<std::int64_t>((outputs - 1) * stride + (taps - 1) * dilation + 1, 1 << 20);
   };
-  patch.halo_h = static_cast<int>(halo(patch.height, problem.stride_h, problem.r, problem.dilation_h));
   patch.planes = static_cast<int>(problem.stride_w);
-  const std::int64_t halo_w = halo(patch.width, problem.stride_w, problem.s, problem.dilation_w);
-  patch.plane = static_cast<int>(ceil_divide(halo_w, problem.stride_w));
-  patch.pitch = patch.planes * patch.plane;
-  const std::int64_t image = std::min<std::int64_t>(std::int64_t{patch.halo_h} * patch.pitch, 1 << 24);
+  patch.halo_h = static_cast<int>(halo(patch.height, problem.stride_h, problem.r, problem.dilation_h));
+  const std::int64_t columns = halo(patch.width, problem.stride_w, problem.s, problem.dilation_w);
+  patch.halo_w = static_cast<int>(ceil_divide(columns, problem.stride_w));
+  const std::int64_t image = std::min<std::int64_t>(std::int64_t{patch.halo_h} * patch.halo_w, 1 << 24);
   patch.image_pixels = static_cast<int>(image);
-  // Whole groups of 8 pixels keep every slot aligned to the swizzle.
-  patch.pixels = static_cast<int>(round_up(image * subtiles_n, 8));
+  // Whole groups of 8 pixels keep every plane aligned to the swizzle.
+  patch.plane_pixels = static_cast<int>(round_up(image * subtiles_n, 8));
+  patch.pixels = static_cast<int>(std::min<std::int64_t>(std::int64_t{patch.planes} * patch.plane_pixels, 1 << 28));
   return patch;
 }
 
@@ -52,7 +52,9 @@ Patch choose_patch(const Problem& problem, int per_consumer, int sm_count) {
         const auto rounds = tiles < sm_count ? static_cast<double>(tiles) / sm_count
                                              : static_cast<double>(ceil_divide(tiles, sm_count));
         const double cost = rounds * (1.0 + 0.1 * patch.pixels / (kSubtile * subtiles));
-        if (patch.pixels <= kMaxPixels && cost < least) least = cost, best = patch;
+        const bool fits =
+            patch.pixels <= kMaxPixels && patch.halo_h <= kMaxBox && patch.halo_w * patch.planes <= kMaxBox;
+        if (fits && cost < least) least = cost, best = patch;
       }
     }
   }
@@ -64,10 +66,10 @@ Patch choose_patch(const Problem& problem, int per_consumer, int sm_count) {
 constexpr double kCyclesOfScaling = 14000;   // setting to zero, and two launches that find nothing to do
 constexpr double kCyclesOfCopy = 2500;       // a launch's that is more than a pack
 constexpr double kCopyBytesPerCycle = 1500;  // of all multiprocessors
-constexpr double kRoundedBytesPerCycle = 4;  // of a multiprocessor: float32 that is rounded on its way
 constexpr double kCyclesPerUnit = 3000;      // tables, the first loads
 constexpr double kCyclesPerSum = 0.1;        // of a part's sums, written or read
 constexpr double kCyclesPerResult = 0.03;    // of the epilogue, for an output of a block
+constexpr double kLatency = 4000;            // from asking memory to having the answer, where all ask
 
 // Of the memory that a copy may take where there is another way: the operator is there to save memory.
 constexpr std::int64_t kMostCopied = std::int64_t{1} << 27;
@@ -86,11 +88,11 @@ double cycles_of_copy(const Problem& source, bool scaled) {
 
 struct Choice {
   Patch patch{};
-  bool scaled{}, copied{};
+  bool scaled{};
   int per_consumer{}, tile_n{};
   std::int64_t slots{}, room{}, fixed{}, splits{}, parts{}, tiles{};
   double cost = HUGE_VAL;
-  double waits{};  // cycles that rounding on the way adds, where copying would not
+  double chunk{};  // cycles of a chunk
 };
 
 // How units share the tiles, and their estimated cycles.
@@ -105,14 +107,12 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
   const double patch_bytes = static_cast<double>(choice->patch.pixels) * kRowBytes;
   const double weight_bytes = static_cast<double>(taps * choice->tile_n) * kRowBytes;
   const double multiply = static_cast<double>(taps) * outputs / 32;  // four steps of 16 in K, 2048 a cycle
-  const bool rounded = problem.dtype == DType::kFloat32 && !choice->copied;
   for (std::int64_t parts = 1; parts <= most; ++parts) {
     const std::int64_t units = choice->tiles * splits * parts, active = std::min<std::int64_t>(units, device.sm_count);
     const double rate = std::min(64.0, 24.0 * device.sm_count / static_cast<double>(active));
     const std::int64_t of_unit = ceil_divide(blocks, splits), chain = ceil_divide(chunks, parts);
     const double loads = chunks <= choice->slots ? 1.0 / static_cast<double>(std::min(of_unit, blocks_n)) : 1.0;
     const double chunk = std::max(multiply, (weight_bytes + loads * patch_bytes) / rate);
-    const double waits = rounded ? std::max(loads * patch_bytes / kRoundedBytesPerCycle - chunk, 0.0) : 0.0;
     const double unit =
         kCyclesPerUnit +
         static_cast<double>(of_unit) * (static_cast<double>(chain) * chunk + outputs * kCyclesPerResult) +
@@ -120,8 +120,7 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
     const auto rounds = static_cast<double>(ceil_divide(units, device.sm_count));
     const double cost = rounds * unit;
     if (cost >= choice->cost) continue;
-    choice->cost = cost, choice->splits = splits, choice->parts = parts;
-    choice->waits = rounds * static_cast<double>(of_unit * chain) * waits;
+    choice->cost = cost, choice->splits = splits, choice->parts = parts, choice->chunk = chunk;
   }
 }
 
@@ -169,8 +168,12 @@ std::int64_t tiles_of(const Problem& problem, const Patch& patch) {
 
 bool vectors_fit(const Problem& problem) {
   const std::int64_t element = element_size(problem.dtype), pack = 16 / element;
+  const std::int64_t extents[] = {problem.n, problem.c, problem.h, problem.w};
   for (const int axis : {0, 2, 3}) {
-    if (problem.input_strides[axis] % pack != 0) return false;
+    const std::int64_t stride = problem.input_strides[axis];
+    if (stride % pack != 0) return false;
+    // What the copy engine takes; the stride of a single element is never used.
+    if (extents[axis] > 1 && (stride == 0 || stride * element >= std::int64_t{1} << 40)) return false;
   }
   return problem.input_strides[1] == 1 && problem.input_alignment % 16 == 0 && problem.c / problem.groups % pack == 0;
 }
@@ -209,10 +212,9 @@ Workspace workspace(const Problem& original, const Plan& plan) {
   return result;
 }
 
-Tables tables_of(const Problem& problem, const Patch& patch, int tile_n, bool scaled) {
+Tables tables_of(const Problem& problem, int tile_n, bool scaled) {
   Tables tables{};
-  tables.offsets = kBarrierBytes;
-  tables.taps = tables.offsets + 8 * patch.pixels;
+  tables.taps = kBarrierBytes;
   tables.addends = tables.taps + static_cast<int>(4 * round_up(problem.r * problem.s, 4));
   const std::int64_t channels = problem.groups * round_up(problem.k / problem.groups, tile_n);
   tables.factors = tables.addends + static_cast<int>(4 * channels);
@@ -221,7 +223,7 @@ Tables tables_of(const Problem& problem, const Patch& patch, int tile_n, bool sc
 }
 
 int stages_of(const Problem& problem, const Patch& patch, const Plan& plan) {
-  const int used = tables_of(problem, patch, plan.tile_n, is_scaled(problem, plan)).bytes + kSwizzleBytes +
+  const int used = tables_of(problem, plan.tile_n, is_scaled(problem, plan)).bytes + kSwizzleBytes +
                    plan.stages * patch.pixels * kRowBytes;
   return (plan.shared_memory - used) / (plan.tile_n * kRowBytes);
 }
@@ -276,6 +278,7 @@ const char* plan(const Problem& whole, const Device& device, Plan* plan) {
   const std::int64_t blocks_n = ceil_divide(outputs, tile_n);
   if (source.groups * blocks_n * tile_n > kMaxOutputs) return "more than 4096 output channels";
   if (source.r * source.s > kMaxTaps) return "a kernel of more than 1024 elements";
+  if (source.stride_w > kMaxStride) return "a stride of more than 8 columns";
   const std::int64_t stage = std::int64_t{tile_n} * kRowBytes;
 
   // Large tiles read the weight less often, small ones fill the GPU.
@@ -283,16 +286,14 @@ const char* plan(const Problem& whole, const Device& device, Plan* plan) {
   for (const bool scaled : {false, true}) {
     if (scaled && (source.dtype != DType::kFloat32 || source.groups > 1 || channels < 16)) continue;
     if (scaled && copied_bytes(source, true) > kMostCopied) continue;
-    if (scaled) best.cost += best.waits;
     const Problem problem = inner(original, scaled);
     const std::int64_t chunks = ceil_divide(channels, chunk_of(problem, scaled));
     for (const int per_consumer : {2, 1}) {
       Choice choice;
-      choice.scaled = scaled, choice.copied = is_copied(source, scaled), choice.per_consumer = per_consumer,
-      choice.tile_n = tile_n;
+      choice.scaled = scaled, choice.per_consumer = per_consumer, choice.tile_n = tile_n;
       choice.patch = choose_patch(problem, per_consumer, device.sm_count);
       if (choice.patch.pixels == 0) continue;
-      choice.fixed = tables_of(problem, choice.patch, tile_n, scaled).bytes + kSwizzleBytes + kMinStages * stage;
+      choice.fixed = tables_of(problem, tile_n, scaled).bytes + kSwizzleBytes + kMinStages * stage;
       const std::int64_t slot = std::int64_t{choice.patch.pixels} * kRowBytes;
       choice.room = device.shared_memory_per_block - choice.fixed;
       choice.slots = std::min<std::int64_t>(kMaxSlots, choice.room / slot);
@@ -301,9 +302,9 @@ const char* plan(const Problem& whole, const Device& device, Plan* plan) {
       weigh(problem, device, &choice);
       choice.cost += cycles_of_copy(source, scaled);
       if (choice.cost >= best.cost) continue;
-      // What the input does not need, the weight gets.
-      const std::int64_t wanted = std::max<std::int64_t>(2, chunks <= choice.slots - 1 ? chunks + 1 : 2);
-      if (choice.slots > wanted) choice.slots = wanted;
+      // All chunks and one of the next patch, or enough for loads to arrive in time. What is left the weight gets.
+      const std::int64_t ahead = std::max<std::int64_t>(1, std::llround(std::ceil(kLatency / choice.chunk)));
+      choice.slots = std::min(choice.slots, chunks < choice.slots ? chunks + 1 : 1 + ahead);
       best = choice;
     }
   }

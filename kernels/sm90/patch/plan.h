@@ -10,15 +10,15 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan);
 // Why another kernel would be faster than an accepted plan; null: none would.
 const char* drawback(const Problem& problem, const Device& device, const Plan& plan);
 
-// Output pixels of a block, as subtiles of images x rows x columns, and the input under them. In shared memory an
-// input row is `planes` runs of `plane` columns: a run holds the columns of one remainder by the stride, so that
-// neighbouring output pixels find their inputs next to each other.
+// Output pixels of a block, as subtiles of images x rows x columns, and the input under them. In shared memory the
+// columns of one remainder by the stride are a plane, so that neighbouring output pixels find their inputs next to each
+// other.
 struct Patch {
   int subtile_h, subtile_w;                // 8 x 8 or 1 x 64
   int subtiles_n, subtiles_y, subtiles_x;  // as many as the consumers have together
   int height, width;                       // output rows and columns
-  int halo_h, planes, plane;               // rows; runs of a row and their pixels
-  int pitch, image_pixels, pixels;         // pixels of a row, of an image's rows, of the patch
+  int planes, halo_h, halo_w;              // rows and columns of a plane
+  int image_pixels, plane_pixels, pixels;  // of an image's rows in a plane, of a plane, of the patch
 };
 
 // As many of the problem's images as one launch takes: all, or an equal part of them where vectors of channels don't
@@ -44,13 +44,13 @@ Problem inner(const Problem& problem, bool scaled);
 // The patch of an accepted plan, for the inner problem.
 Patch patch_of(const Problem& problem, const Plan& plan);
 
-// Byte offsets of shared memory's tables: of the patch's pixels in the input, of the taps in the patch, and of what
-// each output channel adds. The weight's stages follow, then the input's slots.
+// Byte offsets of shared memory's tables: of the taps in the patch, and of what each output channel adds. The weight's
+// stages follow, then the input's slots.
 struct Tables {
-  int offsets, taps, addends, factors;  // the last word is the splits'
+  int taps, addends, factors;  // the last word is the splits'
   int bytes;
 };
-Tables tables_of(const Problem& problem, const Patch& patch, int tile_n, bool scaled);
+Tables tables_of(const Problem& problem, int tile_n, bool scaled);
 int stages_of(const Problem& problem, const Patch& patch, const Plan& plan);  // of the weight, in an accepted plan
 
 bool vectors_fit(const Problem& problem);

@@ -1,11 +1,10 @@
-// The producer warpgroup: three warps bring the input under a tile, chunk of channels by chunk, into the ring's slots
-// as [pixel][128 bytes], swizzled, in 16-byte vectors of channels; a thread of the fourth streams the packed weight.
+// The producer warpgroup: one thread has the copy engine bring the input under a tile, chunk of channels by chunk, into
+// the ring's slots as [pixel][128 bytes], swizzled; one streams the packed weight. float32 that is to multiply as TF32
+// is rounded in its slot, by two warps.
 #pragma once
 
-#include "ptx/bulk_copy.cuh"
-#include "ptx/cp_async.cuh"
 #include "ptx/mma.cuh"
-#include "ptx/named_barrier.cuh"
+#include "ptx/tensor_copy.cuh"
 #include "ptx/warpgroup.cuh"
 #include "sm90/patch/shared.cuh"
 #include "sm90/patch/traits.h"
@@ -31,136 +30,69 @@ __device__ __forceinline__ void stream_weight(const Params& params, const Shared
   });
 }
 
+// Calls visit(unit, group, chunk) for each slot of the input that the block fills, in order.
+template <typename Visit>
+__device__ __forceinline__ void for_each_slot(const Params& params, Visit&& visit) {
+  for_each_unit(params, [&](const Unit& unit) {
+    for (int block = unit.first_block; block < unit.end_block(); ++block) {
+      if (params.resident && !unit.opens(params, block)) continue;
+      for (int chunk = unit.first_chunk; chunk < unit.end_chunk; ++chunk) visit(unit, block / params.blocks_n, chunk);
+    }
+  });
+}
+
+// What lies outside the image, or beyond the group's channels, the engine fills with zeros.
 template <typename T>
-class Gatherer {
- public:
-  using Operand = typename T::Operand;
+__device__ __forceinline__ void stream_input(const Params& params, const Shared& shared) {
+  const Patch& patch = params.patch;
+  const int bytes = patch.planes * patch.subtiles_n * patch.image_pixels * kRowBytes;
+  ptx::prefetch(params.input);
+  Cursor cursor;
+  for_each_slot(params, [&](const Unit& unit, int group, int chunk) {
+    const Origin origin(params, unit.tile);
+    const int h = origin.y * params.stride_h - params.padding_h, w = origin.x * params.stride_w - params.padding_w;
+    const std::uint32_t slot = shared.slots + cursor.slot * patch.pixels * kRowBytes;
+    const std::uint32_t barrier = params.rounds ? shared.arrived + 8 * cursor.slot : cursor.full(shared.input);
+    cursor.wait_empty(shared.input);
+    ptx::mbarrier_arrive_expect(barrier, bytes);
+    for (int plane = 0; plane < patch.planes; ++plane) {
+      ptx::tensor_copy(slot + plane * patch.plane_pixels * kRowBytes, params.input, chunk * T::kChunk, group, w + plane,
+                       h, origin.n, barrier);
+    }
+    cursor.advance(shared.input);
+  });
+}
 
-  __device__ __forceinline__ Gatherer(const Params& params, const Shared& shared)
-      : params_(params), shared_(shared), thread_(static_cast<int>(threadIdx.x) % 128) {}
-
-  __device__ __forceinline__ void run() {
-    for_each_unit(params_, [&](const Unit& unit) {
-      ptx::named_barrier_wait(kBarrier, kGatherers);  // none reads the last tile's offsets any more
-      find_offsets(Origin(params_, unit.tile));
-      ptx::named_barrier_wait(kBarrier, kGatherers);
-      for (int block = unit.first_block; block < unit.end_block(); ++block) {
-        if (params_.resident && !unit.opens(params_, block)) continue;
-        for (int chunk = unit.first_chunk; chunk < unit.end_chunk; ++chunk) gather(block / params_.blocks_n, chunk);
+// float32 to TF32, in place.
+template <typename T>
+__device__ __forceinline__ void round_input(const Params& params, const Shared& shared, int thread) {
+  constexpr int kAhead = 8;
+  const int vectors = params.patch.pixels * (kRowBytes / 16);
+  Cursor cursor;
+  for_each_slot(params, [&](const Unit&, int, int) {
+    ptx::mbarrier_wait(shared.arrived + 8 * cursor.slot, cursor.parity);
+    const std::uint32_t slot = shared.slots + cursor.slot * params.patch.pixels * kRowBytes;
+    // A patch has whole groups of 8 pixels, so the last rounds of the threads are whole too.
+    for (int first = thread; first < vectors; first += kAhead * kRounders) {
+      uint4 loaded[kAhead];
+#pragma unroll
+      for (int i = 0; i < kAhead; ++i) {
+        if (first + i * kRounders < vectors) loaded[i] = ptx::load_shared_16(slot + (first + i * kRounders) * 16);
       }
-    });
-    if (copies()) finish_copies<0>();
-  }
-
- private:
-  static constexpr int kBarrier = 1;  // named barrier of the gatherers
-
-  // What needs no rounding needs no register on its way.
-  __device__ __forceinline__ bool copies() const { return sizeof(Operand) == 2 || params_.source.blocks > 0; }
-
-  __device__ __forceinline__ void find_offsets(const Origin& origin) {
-    const Patch& patch = params_.patch;
-    const int first_h = origin.y * params_.stride_h - params_.padding_h;
-    const int first_w = origin.x * params_.stride_w - params_.padding_w, rows = patch.subtiles_n * patch.halo_h;
-    for (int i = thread_; i < patch.pixels; i += kGatherers) {
-      const int of_all = i / patch.pitch, in_row = i - of_all * patch.pitch;
-      const int image = of_all / patch.halo_h, row = of_all - image * patch.halo_h;
-      const int plane = in_row / patch.plane, column = in_row - plane * patch.plane;
-      const int n = origin.n + image, ih = first_h + row, iw = first_w + column * params_.stride_w + plane;
-      const bool inside = of_all < rows && n < params_.n &&
-                          static_cast<unsigned>(ih) < static_cast<unsigned>(params_.h) &&
-                          static_cast<unsigned>(iw) < static_cast<unsigned>(params_.w);
-      shared_.offsets[i] =
-          inside ? n * params_.input_stride_n + ih * params_.input_stride_h + iw * params_.input_stride_w : -1;
+#pragma unroll
+      for (int i = 0; i < kAhead; ++i) {
+        const auto rounded = [](std::uint32_t bits) { return ptx::round_to_tf32(__uint_as_float(bits)); };
+        const uint4& v = loaded[i];
+        if (first + i * kRounders < vectors) {
+          ptx::store_shared_16(slot + (first + i * kRounders) * 16,
+                               {rounded(v.x), rounded(v.y), rounded(v.z), rounded(v.w)});
+        }
+      }
     }
-  }
-
-  __device__ __forceinline__ void gather(int group, int chunk) {
-    // The consumers may need the chunk under way before they free this slot.
-    if (behind_ != 0 && !cursor_.is_empty(shared_.input)) {
-      finish_copies<0>();
-      behind_ = 0;
-    }
-    cursor_.wait_empty(shared_.input);
-    const std::uint32_t slot = shared_.slots + cursor_.slot * params_.patch.pixels * kRowBytes;
-    const int first = chunk * T::kChunk;
-    const int channels = min(params_.group_channels - first, T::kChunk);
-    const auto* source =
-        static_cast<const Operand*>(params_.input) + static_cast<std::int64_t>(group) * params_.group_pitch + first;
-    if (copies()) {
-      copy_vectors(source, slot, channels);
-      ptx::cp_async_commit();
-      finish_copies<1>();
-      behind_ = static_cast<int>(cursor_.full(shared_.input));
-    } else {
-      load_rounded(source, slot, channels);
-      ptx::fence_proxy_async();
-      ptx::mbarrier_arrive(cursor_.full(shared_.input));
-    }
-    cursor_.advance(shared_.input);
-  }
-
-  // Hands over the slot before the last, whose copies have had a chunk's time to arrive.
-  template <int kPending>
-  __device__ __forceinline__ void finish_copies() {
-    if (behind_ == 0) return;
-    ptx::cp_async_wait<kPending>();
     ptx::fence_proxy_async();
-    ptx::mbarrier_arrive(static_cast<std::uint32_t>(behind_));
-  }
-
-  static __device__ __forceinline__ std::uint32_t place(std::uint32_t slot, int pixel, int pack) {
-    return slot + pixel * kRowBytes + (pack ^ (pixel & 7)) * 16;
-  }
-  // Packs that the tensor cores' steps over so many channels read.
-  static __device__ __forceinline__ int packs_of(int channels) {
-    return (channels + 2 * T::kPack - 1) / (2 * T::kPack) * 2;
-  }
-
-  // Lanes walk a pixel's packs, then pixels.
-  __device__ __forceinline__ void copy_vectors(const Operand* source, std::uint32_t slot, int channels) const {
-    const int pack = thread_ % T::kPacks;
-    if (pack >= packs_of(channels)) return;
-    const bool real = pack * T::kPack < channels;
-    source += pack * T::kPack;
-    for (int pixel = thread_ / T::kPacks; pixel < params_.patch.pixels; pixel += kGatherers / T::kPacks) {
-      const std::int64_t offset = shared_.offsets[pixel];
-      const bool wanted = real && offset >= 0;
-      ptx::cp_async_16(place(slot, pixel, pack), wanted ? source + offset : source, wanted);
-    }
-  }
-
-  // float32 to TF32.
-  __device__ __forceinline__ void load_rounded(const Operand* source, std::uint32_t slot, int channels) const {
-    constexpr int kInFlight = 8;
-    const int pack = thread_ % T::kPacks, step = kGatherers / T::kPacks;
-    if (pack >= packs_of(channels)) return;
-    const bool real = pack * T::kPack < channels;
-    source += pack * T::kPack;
-    for (int first = thread_ / T::kPacks; first < params_.patch.pixels; first += kInFlight * step) {
-      float4 vectors[kInFlight];
-#pragma unroll
-      for (int i = 0; i < kInFlight; ++i) {
-        const int pixel = first + i * step;
-        const std::int64_t offset = pixel < params_.patch.pixels && real ? shared_.offsets[pixel] : -1;
-        vectors[i] = offset >= 0 ? __ldg(reinterpret_cast<const float4*>(source + offset)) : float4{};
-      }
-#pragma unroll
-      for (int i = 0; i < kInFlight; ++i) {
-        const int pixel = first + i * step;
-        if (pixel >= params_.patch.pixels) continue;
-        ptx::store_shared_16(place(slot, pixel, pack),
-                             {ptx::round_to_tf32(vectors[i].x), ptx::round_to_tf32(vectors[i].y),
-                              ptx::round_to_tf32(vectors[i].z), ptx::round_to_tf32(vectors[i].w)});
-      }
-    }
-  }
-
-  const Params& params_;
-  const Shared& shared_;
-  const int thread_;
-  Cursor cursor_;
-  int behind_ = 0;  // barrier of the slot whose copies are under way
-};
+    ptx::mbarrier_arrive(cursor.full(shared.input));
+    cursor.advance(shared.input);
+  });
+}
 
 }  // namespace convmin::sm90::patch

@@ -1,6 +1,7 @@
 // Shared memory of a block, the two rings in it, and the walk over a block's tiles.
 #pragma once
 
+#include "ptx/bulk_copy.cuh"
 #include "ptx/mbarrier.cuh"
 #include "sm90/patch/params.h"
 #include "sm90/patch/tiles.h"
@@ -35,7 +36,7 @@ struct Cursor {
 
 struct Shared {
   Ring input, weight;
-  std::int64_t* offsets;  // [pixels of the patch] in the input's elements; -1: in the padding
+  std::uint32_t arrived;  // where the input is still to be rounded: of each slot, once it has come
   int* taps;              // [r * s] where a tap's pixels begin, in descriptors' units
   float* addends;         // [groups][blocks_n][kTileN]
   float* factors;         // the same, where filters are scaled
@@ -46,7 +47,7 @@ struct Shared {
     const std::uint32_t barriers = ptx::shared_address(base);
     input = {barriers, barriers + 8 * kMaxSlots, params.slots};
     weight = {barriers + 16 * kMaxSlots, barriers + 16 * kMaxSlots + 8 * kMaxStages, params.stages};
-    offsets = reinterpret_cast<std::int64_t*>(base + params.tables.offsets);
+    arrived = weight.empty + 8 * kMaxStages;
     taps = reinterpret_cast<int*>(base + params.tables.taps);
     addends = reinterpret_cast<float*>(base + params.tables.addends);
     factors = reinterpret_cast<float*>(base + params.tables.factors);
