@@ -48,7 +48,7 @@ struct Problem {
   std::int64_t groups;
   std::int64_t input_strides[4];
   std::int64_t weight_strides[4];
-  int input_alignment;  // of the input's address: bytes, a power of two, 16 counting for more
+  int input_alignment, weight_alignment;  // of their addresses: bytes, a power of two, 16 counting for more
   double scale;
 };
 

@@ -55,5 +55,6 @@ def describe(problem: Problem, precision: str = "ieee", with_indices: bool = Fal
         "input_strides": strides(n, problem.c, problem.h, problem.w, last),
         "weight_strides": strides(problem.k, group_channels, problem.r, problem.s, last),
         "input_alignment": 16,
+        "weight_alignment": 16,
         "scale": problem.scale,
     }

@@ -45,13 +45,17 @@ def test_other_streams_are_not_waited_for() -> None:
     weight.requires_grad_()
     busy, mine = torch.cuda.Stream(), torch.cuda.Stream()
     mine.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(mine):  # the stream's memory too: cudaMalloc may wait for everything
-        convmin.conv2d_scale_min(x, weight, bias).sum().backward()
+
+    def step() -> None:
+        weight.grad = None
+        with torch.cuda.stream(mine):
+            convmin.conv2d_scale_min(x, weight, bias).sum().backward()
+
+    step()  # the first time, loading kernels and allocating memory may wait for everything
     torch.cuda.synchronize()
     with torch.cuda.stream(busy):
-        torch.cuda._sleep(4_000_000_000)  # about 2 s
-    with torch.cuda.stream(mine):
-        convmin.conv2d_scale_min(x, weight, bias).sum().backward()
+        torch.cuda._sleep(2_000_000_000)  # about 1 s
+    step()
     mine.synchronize()
     assert not busy.query(), "the call waited for another stream"
     busy.synchronize()

@@ -22,6 +22,11 @@ DType dtype_of(at::ScalarType type) {
   }
 }
 
+int alignment_of(const at::Tensor& tensor) {
+  const auto address = reinterpret_cast<std::uintptr_t>(tensor.const_data_ptr());
+  return static_cast<int>(address == 0 ? 16 : std::min<std::uintptr_t>(16, address & -address));
+}
+
 Problem make_problem(const Geometry<std::int64_t>& geometry, const at::Tensor& input, const at::Tensor& weight,
                      bool has_bias, bool with_indices, double scale, const Convolution<std::int64_t>& convolution) {
   Problem problem{};
@@ -39,8 +44,8 @@ Problem make_problem(const Geometry<std::int64_t>& geometry, const at::Tensor& i
   const at::Tensor batched = geometry.batched ? input : input.unsqueeze(0);
   std::copy_n(batched.strides().begin(), 4, problem.input_strides);
   std::copy_n(weight.strides().begin(), 4, problem.weight_strides);
-  const auto address = reinterpret_cast<std::uintptr_t>(input.const_data_ptr());
-  problem.input_alignment = static_cast<int>(address == 0 ? 16 : std::min<std::uintptr_t>(16, address & -address));
+  problem.input_alignment = alignment_of(input);
+  problem.weight_alignment = alignment_of(weight);
   problem.scale = scale;
   return problem;
 }

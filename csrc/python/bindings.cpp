@@ -51,6 +51,7 @@ Problem parse_problem(const py::dict& fields) {
   problem.dilation_h = dilation[0], problem.dilation_w = dilation[1];
   problem.groups = fields["groups"].cast<std::int64_t>();
   problem.input_alignment = fields.contains("input_alignment") ? fields["input_alignment"].cast<int>() : 16;
+  problem.weight_alignment = fields.contains("weight_alignment") ? fields["weight_alignment"].cast<int>() : 16;
   problem.scale = fields.contains("scale") ? fields["scale"].cast<double>() : 1.0;
   const auto input_strides = fields["input_strides"].cast<Shape>(),
              weight_strides = fields["weight_strides"].cast<Shape>();

@@ -1,5 +1,5 @@
-// Launches a kernel that may begin under the one ahead of it in the stream, which packs its weight. It must not touch
-// what that writes before ptx::wait_for_prerequisites().
+// Launches a kernel that may begin under the one ahead of it in the stream, where that is the one that packs its
+// weight. It must not touch what that writes before ptx::wait_for_prerequisites().
 #pragma once
 
 #include <cuda_runtime.h>
@@ -7,7 +7,7 @@
 namespace convmin::sm90 {
 
 template <typename Params>
-cudaError_t launch_dependent(void (*kernel)(Params), unsigned blocks, int threads, int shared_memory,
+cudaError_t launch_dependent(void (*kernel)(Params), bool dependent, unsigned blocks, int threads, int shared_memory,
                              cudaStream_t stream, const Params& params) {
   const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_memory);
   if (error != cudaSuccess) return error;
@@ -20,7 +20,7 @@ cudaError_t launch_dependent(void (*kernel)(Params), unsigned blocks, int thread
   config.dynamicSmemBytes = static_cast<std::size_t>(shared_memory);
   config.stream = stream;
   config.attrs = &attribute;
-  config.numAttrs = 1;
+  config.numAttrs = dependent ? 1 : 0;
   const cudaError_t launched = cudaLaunchKernelEx(&config, kernel, params);
   return launched != cudaSuccess ? launched : cudaGetLastError();  // the packing kernel's too
 }

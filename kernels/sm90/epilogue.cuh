@@ -82,8 +82,10 @@ struct Epilogue {
   // of shared memory's bandwidth, and reading it there again for each pixel took up to 13 % of the kernel's time.
   class Affine {
    public:
-    // Of a block of output channels: their addends and, where filters are scaled, their factors.
-    __device__ __forceinline__ void load(const float* addends, const float* factors) {
+    // Of a block of output channels: their addends, where filters are scaled their factors, and what sums without
+    // factors are multiplied by, 1 or -1.
+    __device__ __forceinline__ void load(const float* addends, const float* factors, float sign = 1.0f) {
+      sign_ = sign;
 #pragma unroll
       for (int i = 0; i < kValues; i += 2) {
         const int k = lane_first() + channel_of(i);
@@ -100,10 +102,11 @@ struct Epilogue {
         const unsigned pair = factors_[i / 2];
         return fmaf(sum, __uint_as_float(i % 2 == 0 ? pair << 16 : pair & 0xffff0000u), addends_[i]);
       }
-      return sum + addends_[i];
+      return fmaf(sum, sign_, addends_[i]);
     }
 
    private:
+    float sign_;
     float addends_[kValues];
     unsigned factors_[T::kScalesFilters ? kValues / 2 : 1];
   };

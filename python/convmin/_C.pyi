@@ -22,6 +22,7 @@ class Problem(TypedDict):
     input_strides: tuple[int, int, int, int]
     weight_strides: tuple[int, int, int, int]
     input_alignment: int
+    weight_alignment: int
     scale: float
 
 class Device(TypedDict):

@@ -198,6 +198,7 @@ def _explain_cuda(
             "input_strides": input.stride(),  # type: ignore[typeddict-item]
             "weight_strides": weight.stride(),  # type: ignore[typeddict-item]
             "input_alignment": _alignment(input),
+            "weight_alignment": _alignment(weight),
             "scale": scale,
         },
         (device or DeviceProperties.of(input.device)).as_dict(),

@@ -150,6 +150,7 @@ __device__ __forceinline__ bool combine_splits(const Params& params, const Share
     for (int half = 0; half < 2; ++half) {
       const std::int64_t pixel = pixels.at(i, half);
       if (pixel < 0) continue;
+#pragma unroll 4
       for (int split = 0; split < params.splits; ++split) {
         typename Epilogue<T>::Min other;
         other.value = __ldcg(&params.split_values[split * all + pixel]);
@@ -184,7 +185,7 @@ __device__ __forceinline__ void consume(const Params& params, const Shared& shar
       if (params.parts > 1 && !add_parts<T>(params, shared, unit, accumulators)) return;  // a unit of one block
       if constexpr (T::kScaled) scale_sums<T>(&shared.factors[block * T::kTileN], accumulators);
       typename Epilogue<T>::Affine affine;
-      affine.load(&shared.addends[block * T::kTileN], nullptr);
+      affine.load(&shared.addends[block * T::kTileN], nullptr, !T::kScaled && params.scale < 0 ? -1.0f : 1.0f);
 #pragma unroll
       for (int i = 0; i < T::kPerConsumer; ++i) {
         Epilogue<T>::reduce(affine, group * params.group_outputs + block_n * T::kTileN,
@@ -219,7 +220,7 @@ __global__ void __launch_bounds__(kThreads, 1) conv_scale_min_sm90_patch(const _
       if (params.source.blocks > 0) ptx::wait_for_prerequisites();
       stream_input<T>(params, shared);
     } else if (thread == kRounders + 32) {
-      ptx::wait_for_prerequisites();
+      if (params.packs) ptx::wait_for_prerequisites();
       stream_weight<T>(params, shared);
     } else if (thread < kRounders) {
       if constexpr (T::kScaled) {
@@ -241,10 +242,9 @@ template <typename T>
 cudaError_t launch_variant(const Params& params, const Plan& plan, cudaStream_t stream) {
   // The same for all variants of a type and a width: one instance for them.
   using Prepared = Traits<typename T::Element, typename T::Operand, T::kTileN, 1, false>;
-  const int rows = params.groups * params.blocks_n * T::kTileN;
-  const int blocks = rows * blocks_per_filter<Prepared>(params) + params.source.blocks;
-  conv_scale_min_sm90_patch_prepare<Prepared><<<blocks, kPrepareThreads, 0, stream>>>(params);
-  return launch_dependent(conv_scale_min_sm90_patch<T>, static_cast<unsigned>(plan.blocks), kThreads,
+  const int blocks = filter_blocks<Prepared>(params) + params.source.blocks;
+  if (blocks > 0) conv_scale_min_sm90_patch_prepare<Prepared><<<blocks, kPrepareThreads, 0, stream>>>(params);
+  return launch_dependent(conv_scale_min_sm90_patch<T>, blocks > 0, static_cast<unsigned>(plan.blocks), kThreads,
                           plan.shared_memory, stream, params);
 }
 

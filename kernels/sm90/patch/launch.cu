@@ -33,9 +33,13 @@ Source make_source(Problem problem, const Plan& plan, bool scaled, const void* i
   return source;
 }
 
-// The input that is read, as the copy engine sees it: boxes of the rows and columns under a patch, in each of them a
-// chunk of a group's channels.
-cudaError_t describe_input(const Problem& original, const Plan& plan, const void* data, CUtensorMap* map) {
+// A tensor of five axes as the copy engine sees it, the innermost first, of elements next to each other, and the boxes
+// that it brings. Strides are in elements; that of a single one may be anything.
+struct Boxes {
+  std::int64_t extents[5], strides[4], boxes[5], steps[5];
+};
+
+cudaError_t describe(const Boxes& boxes, std::int64_t element, const void* data, CUtensorMap* map) {
   using Encode = CUresult(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*,
                           const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle,
                           CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
@@ -47,30 +51,42 @@ cudaError_t describe_input(const Problem& original, const Plan& plan, const void
     return reinterpret_cast<Encode*>(result == cudaDriverEntryPointSuccess ? found : nullptr);
   }();
   if (encode == nullptr) return cudaErrorCallRequiresNewerDriver;
+  cuuint64_t extents[5], strides[4];
+  cuuint32_t box[5], steps[5];
+  for (int i = 0; i < 5; ++i) {
+    extents[i] = static_cast<cuuint64_t>(boxes.extents[i]);
+    box[i] = static_cast<cuuint32_t>(boxes.boxes[i]), steps[i] = static_cast<cuuint32_t>(boxes.steps[i]);
+  }
+  for (int i = 0; i < 4; ++i) {
+    strides[i] = static_cast<cuuint64_t>(boxes.extents[i + 1] > 1 ? boxes.strides[i] * element : 16);
+  }
+  const auto type = element == 4 ? CU_TENSOR_MAP_DATA_TYPE_UINT32 : CU_TENSOR_MAP_DATA_TYPE_UINT16;
+  const CUresult result =
+      encode(map, type, 5, const_cast<void*>(data), extents, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+             CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
+}
 
+// The rows and columns under a patch, in each of them a chunk of a group's channels.
+Boxes boxes_of_input(const Problem& original, const Plan& plan) {
   const bool scaled = is_scaled(original, plan);
   const Problem problem = inner(original, scaled);
   const Patch patch = patch_of(problem, plan);
-  const std::int64_t element = kRowBytes / plan.tile_k, channels = problem.c / problem.groups;
+  const std::int64_t channels = problem.c / problem.groups, *strides = problem.input_strides;
   const std::int64_t pitch = is_copied(original, scaled) ? group_pitch(problem, scaled) : channels;
-  const auto stride = [element](std::int64_t extent, std::int64_t elements) {
-    return static_cast<cuuint64_t>(extent > 1 ? elements * element : 16);  // that of a single one may be anything
-  };
-  const auto extent = [](std::int64_t value) { return static_cast<cuuint64_t>(value); };
-  const auto box = [](std::int64_t value) { return static_cast<cuuint32_t>(value); };
-  const cuuint64_t extents[] = {extent(channels), extent(problem.groups), extent(problem.w), extent(problem.h),
-                                extent(problem.n)};
-  const cuuint64_t strides[] = {stride(problem.groups, pitch), stride(problem.w, problem.input_strides[3]),
-                                stride(problem.h, problem.input_strides[2]),
-                                stride(problem.n, problem.input_strides[0])};
-  const cuuint32_t boxes[] = {box(plan.tile_k), 1, box(patch.halo_w * patch.planes), box(patch.halo_h),
-                              box(patch.subtiles_n)};
-  const cuuint32_t steps[] = {1, 1, box(problem.stride_w), 1, 1};
-  const CUresult result =
-      encode(map, element == 4 ? CU_TENSOR_MAP_DATA_TYPE_UINT32 : CU_TENSOR_MAP_DATA_TYPE_UINT16, 5,
-             const_cast<void*>(data), extents, strides, boxes, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-             CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
+  return {{channels, problem.groups, problem.w, problem.h, problem.n},
+          {pitch, strides[3], strides[2], strides[0]},
+          {plan.tile_k, 1, patch.halo_w * patch.planes, patch.halo_h, patch.subtiles_n},
+          {1, 1, problem.stride_w, 1, 1}};
+}
+
+// A chunk of channels of one tap of a tile's filters.
+Boxes boxes_of_weight(const Problem& problem, const Plan& plan) {
+  const std::int64_t* strides = problem.weight_strides;
+  return {{problem.c / problem.groups, problem.s, problem.r, problem.k, 1},
+          {strides[3], strides[2], strides[0], 0},
+          {plan.tile_k, 1, 1, plan.tile_n, 1},
+          {1, 1, 1, 1, 1}};
 }
 
 Params make_params(const Problem& original, const Plan& plan, const Arguments& arguments) {
@@ -105,6 +121,7 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   params.resident = params.chunks <= params.slots;
 
   params.weight = make_weight(problem, arguments.weight);
+  params.packs = packs_weight(original);
   params.packed_weight = base;
   params.counters = reinterpret_cast<int*>(base + parts.counters);
   params.counter_count = static_cast<int>(parts.counter_count);
@@ -122,13 +139,16 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
 
 int launch(const Problem& problem, const Plan& plan, const Arguments& arguments, cudaStream_t stream) {
   Params params = make_params(problem, plan, arguments);
-  const bool copied = is_copied(problem, is_scaled(problem, plan));
-  if (const cudaError_t error = describe_input(problem, plan, copied ? params.copy : arguments.input, &params.input)) {
-    return error;
+  const std::int64_t operand = kRowBytes / plan.tile_k;
+  const void* const input = params.source.blocks > 0 ? params.copy : arguments.input;
+  cudaError_t error = describe(boxes_of_input(problem, plan), operand, input, &params.input);
+  if (error == cudaSuccess && !params.packs) {
+    error = describe(boxes_of_weight(problem, plan), operand, arguments.weight, &params.filters);
   }
+  if (error != cudaSuccess) return error;
   if (is_scaled(problem, plan)) {
     const Workspace parts = workspace(problem, plan);
-    const cudaError_t error =
+    error =
         cudaMemsetAsync(params.fallback.everything, 0, static_cast<std::size_t>(parts.tiles - parts.fallback), stream);
     return error != cudaSuccess ? error : launch_float32_scaled(params, plan, stream);
   }

@@ -62,11 +62,11 @@ __device__ __forceinline__ void pack_filter(const Params& params, int row, int f
     for (int j = 0; j < T::kPack; ++j) {
       const auto value = pack.values[j];
       if constexpr (T::kScaled) {
-        operands.values[j] = __float2half_rn(value * up);  // the sign is the factor's
+        operands.values[j] = __float2half_rn(value * up);
       } else if constexpr (sizeof(value) == 4) {
-        operands.values[j] = __uint_as_float(ptx::round_to_tf32(params.scale < 0 ? -value : value));
+        operands.values[j] = __uint_as_float(ptx::round_to_tf32(value));
       } else {
-        operands.values[j] = params.scale < 0 ? __hneg(value) : value;
+        operands.values[j] = value;
       }
     }
     auto* target =
@@ -75,14 +75,20 @@ __device__ __forceinline__ void pack_filter(const Params& params, int row, int f
   }
 }
 
+// Blocks that pack filters or, where there is nothing to pack, set the counters to zero.
+template <typename T>
+__host__ __device__ int filter_blocks(const Params& params) {
+  if (!params.packs) return params.counter_count > 0 ? 1 : 0;
+  return params.groups * params.blocks_n * T::kTileN * blocks_per_filter<T>(params);
+}
+
 // Blocks of filters first, which take the longest.
 template <typename T>
 __global__ void __launch_bounds__(kPrepareThreads)
     conv_scale_min_sm90_patch_prepare(const __grid_constant__ Params params) {
   __shared__ typename Copier<T>::Shared shared;
   ptx::launch_dependents();
-  const int block = static_cast<int>(blockIdx.x), per_row = blocks_per_filter<T>(params);
-  const int filters = params.groups * params.blocks_n * T::kTileN * per_row;
+  const int block = static_cast<int>(blockIdx.x), filters = filter_blocks<T>(params);
   if (block >= filters) {
     Copier<T>(params, block - filters).run(shared);
     return;
@@ -91,6 +97,8 @@ __global__ void __launch_bounds__(kPrepareThreads)
        i += filters * kPrepareThreads) {
     params.counters[i] = 0;
   }
+  if (!params.packs) return;
+  const int per_row = blocks_per_filter<T>(params);
   const int row = block / per_row, slice = (block - row * per_row) * kPrepareThreads;
   pack_filter<T>(params, row, slice + static_cast<int>(threadIdx.x), T::kScaled ? INT_MAX : slice + kPrepareThreads);
 }

@@ -26,7 +26,8 @@ struct Source {
 };
 
 struct Params {
-  CUtensorMap input;  // [n][h][w][groups][channels]: the caller's in channels_last, or the copy
+  CUtensorMap input;    // [n][h][w][groups][channels]: the caller's in channels_last, or the copy
+  CUtensorMap filters;  // [1][k][r][s][channels]: the caller's weight, where it needs no packing
   const void* bias;
   void* values;
   void* indices;
@@ -50,8 +51,10 @@ struct Params {
   int splits;            // of the tiles of output channels, over all groups
   int parts;             // of the chunks; more than 1 only where a split is one tile of output channels
 
-  // Workspace: [groups][blocks_n][chunks][r * s] tiles of kTileN x 128 bytes, as shared memory holds them.
+  // Workspace, where the weight is packed: [groups][blocks_n][chunks][r * s] tiles of kTileN x 128 bytes, as shared
+  // memory holds them.
   Weight weight;
+  bool packs;
   void* packed_weight;
   // Where units share a tile: how many splits have finished it [tiles], and parts of each split [tiles][splits]; the
   // minima [splits][n, oh, ow]; the sums [tiles][splits][parts] as threads hold them.

@@ -69,6 +69,8 @@ constexpr double kCopyBytesPerCycle = 1500;  // of all multiprocessors
 constexpr double kCyclesPerUnit = 3000;      // tables, the first loads
 constexpr double kCyclesPerSum = 0.1;        // of a part's sums, written or read
 constexpr double kCyclesPerResult = 0.03;    // of the epilogue, for an output of a block
+constexpr double kCyclesPerSplit = 200;      // of a tile's minima, written or read
+constexpr double kNarrowTile = 1.15;         // time of a product of 64 output channels, of half of one of 128
 constexpr double kLatency = 4000;            // from asking memory to having the answer, where all ask
 
 // Of the memory that a copy may take where there is another way: the operator is there to save memory.
@@ -106,7 +108,8 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
   const double outputs = static_cast<double>(kSubtile * kConsumers * choice->per_consumer) * choice->tile_n;
   const double patch_bytes = static_cast<double>(choice->patch.pixels) * kRowBytes;
   const double weight_bytes = static_cast<double>(taps * choice->tile_n) * kRowBytes;
-  const double multiply = static_cast<double>(taps) * outputs / 32;  // four steps of 16 in K, 2048 a cycle
+  // Four steps of 16 in K, 2048 a cycle. A narrow tile reads shared memory as fast as it goes.
+  const double multiply = static_cast<double>(taps) * outputs / 32 * (choice->tile_n == 64 ? kNarrowTile : 1.0);
   for (std::int64_t parts = 1; parts <= most; ++parts) {
     const std::int64_t units = choice->tiles * splits * parts, active = std::min<std::int64_t>(units, device.sm_count);
     const double rate = std::min(64.0, 24.0 * device.sm_count / static_cast<double>(active));
@@ -116,6 +119,7 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
     const double unit =
         kCyclesPerUnit +
         static_cast<double>(of_unit) * (static_cast<double>(chain) * chunk + outputs * kCyclesPerResult) +
+        static_cast<double>(splits - 1) * kCyclesPerSplit +
         (parts > 1 ? static_cast<double>(parts + 1) * outputs * kCyclesPerSum : 0);
     const auto rounds = static_cast<double>(ceil_divide(units, device.sm_count));
     const double cost = rounds * unit;
@@ -144,6 +148,16 @@ bool copies_too_much(const Problem& problem) {
 
 bool is_scaled(const Problem& problem, const Plan& plan) {
   return problem.dtype == DType::kFloat32 && plan.tile_k == chunk_of(problem, true);
+}
+
+bool packs_weight(const Problem& problem) {
+  const std::int64_t channels = problem.c / problem.groups, *strides = problem.weight_strides;
+  bool fits = problem.dtype != DType::kFloat32 && problem.weight_alignment % 16 == 0 && channels % 8 == 0;
+  const std::int64_t extents[] = {problem.k, channels, problem.r, problem.s};
+  for (const int axis : {0, 2, 3}) {
+    fits = fits && (extents[axis] == 1 || (strides[axis] != 0 && strides[axis] % 8 == 0));
+  }
+  return !fits || strides[1] != 1;
 }
 
 bool is_copied(const Problem& problem, bool scaled) { return scaled || !vectors_fit(simplified(problem)); }
@@ -192,9 +206,10 @@ Workspace workspace(const Problem& original, const Plan& plan) {
   const bool scaled = is_scaled(original, plan);
   const Problem source = simplified(original), problem = inner(original, scaled);
   Workspace result{};
-  result.counters = problem.groups * ceil_divide(problem.k / problem.groups, plan.tile_n) *
-                    ceil_divide(problem.c / problem.groups, plan.tile_k) * problem.r * problem.s * plan.tile_n *
-                    kRowBytes;
+  const std::int64_t packed = problem.groups * ceil_divide(problem.k / problem.groups, plan.tile_n) *
+                              ceil_divide(problem.c / problem.groups, plan.tile_k) * problem.r * problem.s *
+                              plan.tile_n * kRowBytes;
+  result.counters = packs_weight(original) ? packed : 0;
   const std::int64_t pixels = problem.n * problem.oh * problem.ow, tiles = tiles_of(problem, patch_of(problem, plan));
   const bool split = plan.splits > 1;
   result.counter_count = split || plan.parts > 1 ? tiles * (1 + plan.splits) : 0;
@@ -274,43 +289,44 @@ const char* plan(const Problem& whole, const Device& device, Plan* plan) {
   if (image >= std::int64_t{1} << 30 || source.n * image > (std::int64_t{1} << 38) / source.c)
     return "an image of 2^30 pixels, or an input of 2^38 elements, or more";
 
-  const int tile_n = round_up(outputs, 64) < round_up(outputs, 128) ? 64 : 128;
-  const std::int64_t blocks_n = ceil_divide(outputs, tile_n);
-  if (source.groups * blocks_n * tile_n > kMaxOutputs) return "more than 4096 output channels";
+  const int widest = round_up(outputs, 64) < round_up(outputs, 128) ? 64 : 128;
+  if (source.groups * round_up(outputs, widest) > kMaxOutputs) return "more than 4096 output channels";
   if (source.r * source.s > kMaxTaps) return "a kernel of more than 1024 elements";
   if (source.stride_w > kMaxStride) return "a stride of more than 8 columns";
-  const std::int64_t stage = std::int64_t{tile_n} * kRowBytes;
 
-  // Large tiles read the weight less often, small ones fill the GPU.
+  // Large tiles read the input and the weight less often, small ones fill the GPU.
   Choice best;
   for (const bool scaled : {false, true}) {
     if (scaled && (source.dtype != DType::kFloat32 || source.groups > 1 || channels < 16)) continue;
     if (scaled && copied_bytes(source, true) > kMostCopied) continue;
     const Problem problem = inner(original, scaled);
     const std::int64_t chunks = ceil_divide(channels, chunk_of(problem, scaled));
-    for (const int per_consumer : {2, 1}) {
-      Choice choice;
-      choice.scaled = scaled, choice.per_consumer = per_consumer, choice.tile_n = tile_n;
-      choice.patch = choose_patch(problem, per_consumer, device.sm_count);
-      if (choice.patch.pixels == 0) continue;
-      choice.fixed = tables_of(problem, tile_n, scaled).bytes + kSwizzleBytes + kMinStages * stage;
-      const std::int64_t slot = std::int64_t{choice.patch.pixels} * kRowBytes;
-      choice.room = device.shared_memory_per_block - choice.fixed;
-      choice.slots = std::min<std::int64_t>(kMaxSlots, choice.room / slot);
-      if (choice.room < slot || (choice.slots < 2 && chunks > 1)) continue;
-      choice.tiles = tiles_of(problem, choice.patch);
-      weigh(problem, device, &choice);
-      choice.cost += cycles_of_copy(source, scaled);
-      if (choice.cost >= best.cost) continue;
-      // All chunks and one of the next patch, or enough for loads to arrive in time. What is left the weight gets.
-      const std::int64_t ahead = std::max<std::int64_t>(1, std::llround(std::ceil(kLatency / choice.chunk)));
-      choice.slots = std::min(choice.slots, chunks < choice.slots ? chunks + 1 : 1 + ahead);
-      best = choice;
+    for (int tile_n = widest; tile_n >= 64; tile_n /= 2) {
+      for (const int per_consumer : {2, 1}) {
+        Choice choice;
+        choice.scaled = scaled, choice.per_consumer = per_consumer, choice.tile_n = tile_n;
+        choice.patch = choose_patch(problem, per_consumer, device.sm_count);
+        if (choice.patch.pixels == 0) continue;
+        choice.fixed =
+            tables_of(problem, tile_n, scaled).bytes + kSwizzleBytes + kMinStages * std::int64_t{tile_n} * kRowBytes;
+        const std::int64_t slot = std::int64_t{choice.patch.pixels} * kRowBytes;
+        choice.room = device.shared_memory_per_block - choice.fixed;
+        choice.slots = std::min<std::int64_t>(kMaxSlots, choice.room / slot);
+        if (choice.room < slot || (choice.slots < 2 && chunks > 1)) continue;
+        choice.tiles = tiles_of(problem, choice.patch);
+        weigh(problem, device, &choice);
+        choice.cost += cycles_of_copy(source, scaled);
+        if (choice.cost >= best.cost) continue;
+        // All chunks and one of the next patch, or enough for loads to arrive in time. What is left the weight gets.
+        const std::int64_t ahead = std::max<std::int64_t>(1, std::llround(std::ceil(kLatency / choice.chunk)));
+        choice.slots = std::min(choice.slots, chunks < choice.slots ? chunks + 1 : 1 + ahead);
+        best = choice;
+      }
     }
   }
   if (best.cost == HUGE_VAL) return "the input under an output tile exceeds shared memory";
 
-  const std::int64_t slot = std::int64_t{best.patch.pixels} * kRowBytes;
+  const std::int64_t slot = std::int64_t{best.patch.pixels} * kRowBytes, stage = std::int64_t{best.tile_n} * kRowBytes;
   const std::int64_t stages =
       std::clamp<std::int64_t>(kMinStages + (best.room - best.slots * slot) / stage, kMinStages, kMaxStages);
   const std::int64_t sharing = best.splits * best.parts;
@@ -326,7 +342,7 @@ const char* plan(const Problem& whole, const Device& device, Plan* plan) {
   const bool channels_inside = original.input_strides[1] < original.input_strides[3] && original.c > 1;
   plan->precision = Precision::kTf32;
   plan->gather = channels_inside ? Gather::kChannels : Gather::kPixels;
-  plan->tile_n = tile_n;
+  plan->tile_n = best.tile_n;
   plan->tile_k = static_cast<int>(chunk_of(source, best.scaled));
   plan->threads = kThreads;
   plan->fallback_blocks = best.scaled ? 2 * device.sm_count : 0;
@@ -346,14 +362,10 @@ const char* drawback(const Problem& whole, const Device& device, const Plan& pla
   if (copied > 0 && outputs * taps < 64)
     return "too few output channels for a copy of the input in vectors of channels";
   const std::int64_t chunks = ceil_divide(problem.c / problem.groups, plan.tile_k);
-  // With one tap a chunk's loads take longer than its products. In NCHW sm80 is slower still, but for few blocks.
-  if (taps == 1 && chunks > plan.stages && (copied == 0 || plan.blocks < device.sm_count / 3))
-    return "a 1 x 1 kernel over more input channels than stay in shared memory";
-  if (taps == 1 && copied == 0 && problem.dtype == DType::kFloat32 && chunks >= 8 && plan.tile_m == 128)
-    return "a 1 x 1 kernel over many channels of float32, with few tiles";
-  if (taps == 1 && chunks >= 8 &&
-      tiles_of(inner(problem, is_scaled(problem, plan)), patch_of(inner(problem, is_scaled(problem, plan)), plan)) == 1)
-    return "one tile of pixels with long sums";
+  const Problem read = inner(problem, is_scaled(problem, plan));
+  if (taps == 1 && copied == 0 && problem.dtype == DType::kFloat32 && chunks >= 8 &&
+      tiles_of(read, patch_of(read, plan)) * plan.tile_m <= 256)
+    return "a 1 x 1 kernel over many channels of float32, for few pixels";
   // A unit's sums are one chain.
   const std::int64_t blocks = problem.groups * ceil_divide(outputs, plan.tile_n);
   const std::int64_t chain = ceil_divide(blocks, plan.splits) * ceil_divide(chunks, plan.parts) * taps;

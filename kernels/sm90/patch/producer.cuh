@@ -11,8 +11,33 @@
 
 namespace convmin::sm90::patch {
 
+// The caller's weight. Rows beyond a group's output channels are another's, or zeros: the epilogue leaves them out.
+template <typename T>
+__device__ __forceinline__ void stream_filters(const Params& params, const Shared& shared) {
+  ptx::prefetch(params.filters);
+  Cursor cursor;
+  for_each_unit(params, [&](const Unit& unit) {
+    for (int block = unit.first_block; block < unit.end_block(); ++block) {
+      const int group = block / params.blocks_n;
+      const int k = group * params.group_outputs + (block - group * params.blocks_n) * T::kTileN;
+      for (int chunk = unit.first_chunk; chunk < unit.end_chunk; ++chunk) {
+        for (int r = 0; r < params.r; ++r) {
+          for (int s = 0; s < params.s; ++s) {
+            cursor.wait_empty(shared.weight);
+            ptx::mbarrier_arrive_expect(cursor.full(shared.weight), T::kStageBytes);
+            ptx::tensor_copy(shared.stages + cursor.slot * T::kStageBytes, params.filters, chunk * T::kChunk, s, r, k,
+                             0, cursor.full(shared.weight));
+            cursor.advance(shared.weight);
+          }
+        }
+      }
+    }
+  });
+}
+
 template <typename T>
 __device__ __forceinline__ void stream_weight(const Params& params, const Shared& shared) {
+  if (!params.packs) return stream_filters<T>(params, shared);
   Cursor cursor;
   const int taps = params.r * params.s;
   for_each_unit(params, [&](const Unit& unit) {
@@ -63,32 +88,31 @@ __device__ __forceinline__ void stream_input(const Params& params, const Shared&
   });
 }
 
-// float32 to TF32, in place.
+// float32 to TF32, in place: kCount vectors of a thread, whose loads are all under way before the first is stored.
+template <int kCount>
+__device__ __forceinline__ void round_vectors(std::uint32_t first) {
+  const auto rounded = [](std::uint32_t bits) { return ptx::round_to_tf32(__uint_as_float(bits)); };
+  uint4 v[kCount];
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) v[i] = ptx::load_shared_16(first + i * kRounders * 16);
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    ptx::store_shared_16(first + i * kRounders * 16,
+                         {rounded(v[i].x), rounded(v[i].y), rounded(v[i].z), rounded(v[i].w)});
+  }
+}
+
 template <typename T>
 __device__ __forceinline__ void round_input(const Params& params, const Shared& shared, int thread) {
   constexpr int kAhead = 8;
-  const int vectors = params.patch.pixels * (kRowBytes / 16);
+  static_assert(8 * kRowBytes / 16 == kRounders, "a patch's groups of 8 pixels are a vector of each thread");
   Cursor cursor;
   for_each_slot(params, [&](const Unit&, int, int) {
     ptx::mbarrier_wait(shared.arrived + 8 * cursor.slot, cursor.parity);
-    const std::uint32_t slot = shared.slots + cursor.slot * params.patch.pixels * kRowBytes;
-    // A patch has whole groups of 8 pixels, so the last rounds of the threads are whole too.
-    for (int first = thread; first < vectors; first += kAhead * kRounders) {
-      uint4 loaded[kAhead];
-#pragma unroll
-      for (int i = 0; i < kAhead; ++i) {
-        if (first + i * kRounders < vectors) loaded[i] = ptx::load_shared_16(slot + (first + i * kRounders) * 16);
-      }
-#pragma unroll
-      for (int i = 0; i < kAhead; ++i) {
-        const auto rounded = [](std::uint32_t bits) { return ptx::round_to_tf32(__uint_as_float(bits)); };
-        const uint4& v = loaded[i];
-        if (first + i * kRounders < vectors) {
-          ptx::store_shared_16(slot + (first + i * kRounders) * 16,
-                               {rounded(v.x), rounded(v.y), rounded(v.z), rounded(v.w)});
-        }
-      }
-    }
+    std::uint32_t at = shared.slots + cursor.slot * params.patch.pixels * kRowBytes + thread * 16;
+    int left = params.patch.pixels / 8;
+    for (; left >= kAhead; left -= kAhead, at += kAhead * kRounders * 16) round_vectors<kAhead>(at);
+    for (; left > 0; --left, at += kRounders * 16) round_vectors<1>(at);
     ptx::fence_proxy_async();
     ptx::mbarrier_arrive(cursor.full(shared.input));
     cursor.advance(shared.input);
