@@ -97,12 +97,14 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   const std::int64_t fitting = std::max<std::int64_t>(device.shared_memory_per_sm / (shared + 1024), 1);
   const std::int64_t resident = device.sm_count * std::min<std::int64_t>(fitting, blocks_per_sm(vector));
 
-  // Neighbouring lanes share a run where channels are neighbours in memory: enough of them for whole lines.
-  const int fewest = vectors || channels_inside ? 8 : 1;
+  // Neighbouring lanes share a run where channels are neighbours in memory: enough of them for whole lines, and no more
+  // than a warp. Else few pixels may have more threads, which then meet in shared memory.
+  const bool inside = vectors || channels_inside;
+  const int fewest = inside ? 8 : 1, most = inside ? kMaxSlots : 2 * kMaxSlots;
   Choice best{};
   for (const int rows : {kGroupedRows, kDenseRows, 1}) {
     if (problem.groups > 1 ? rows == kDenseRows : rows != kDenseRows) continue;
-    for (int slots = 1; slots <= kMaxSlots; slots *= 2) {
+    for (int slots = 1; slots <= most; slots *= 2) {
       if (slots > 1 && slots / 2 >= items) break;
       if (slots < fewest && slots < items) continue;
       const Choice choice = weigh(problem, vector, rows, slots, items, resident);

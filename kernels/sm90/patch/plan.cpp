@@ -70,7 +70,7 @@ constexpr double kCyclesPerUnit = 3000;      // tables, the first loads
 constexpr double kCyclesPerSum = 0.1;        // of a part's sums, written or read
 constexpr double kCyclesPerResult = 0.03;    // of the epilogue, for an output of a block
 constexpr double kCyclesPerSplit = 200;      // of a tile's minima, written or read
-constexpr double kNarrowTile = 1.15;         // time of a product of 64 output channels, of half of one of 128
+constexpr double kNarrowTile = 1.6;          // time of a product of 64 output channels, of half of one of 128
 constexpr double kLatency = 4000;            // from asking memory to having the answer, where all ask
 
 // Of the memory that a copy may take where there is another way: the operator is there to save memory.
