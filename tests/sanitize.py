@@ -42,6 +42,7 @@ def candidates() -> list[Problem]:
     for dtype, storage, c, k in product(DTYPES, STORAGES[:2], (24, 72, 128), (48, 128, 200)):
         row = Problem(n=1, c=c, h=3, w=131, k=k, r=1, s=1, dtype=dtype, storage=storage)
         problems += [row, row.replace(h=4, r=3, s=3, padding=(1, 1), bias=False)]
+        problems.append(row.replace(h=4, r=2, s=3, weight_storage="channels_last"))
     # For kernels that want many channels: tiles for all of a GPU, and so few that output channels are shared out.
     for dtype, storage, c, k, side in product(DTYPES, STORAGES[:2], (16, 72), (8, 128, 200, 300, 320), (20, 96, 256)):
         image = Problem(n=1, c=c, h=side, w=side, k=k, r=1, s=1, dtype=dtype, storage=storage)
@@ -114,7 +115,10 @@ def variant_of(problem: Problem, plan: _C.Plan, indices: bool) -> Variant:
         # Where vectors of channels don't fit, or float32 is scaled, the input is copied.
         direct = problem.c // problem.groups % (16 // problem.dtype.itemsize) == 0
         unclear = plan["gather"] == "channels" and (problem.dtype, plan["tile"][2]) != (torch.float32, 64)
-        loops = (plan["splits"] > 1, plan["parts"] > 1, problem.c > plan["tile"][2], direct and unclear)
+        # A 16-bit weight whose channels lie next to each other in whole vectors is read as it is.
+        vectors = problem.r * problem.s == 1 or problem.weight_storage == "channels_last"
+        as_it_is = problem.dtype.itemsize == 2 and problem.c // problem.groups % 8 == 0 and vectors
+        loops = (plan["splits"] > 1, plan["parts"] > 1, problem.c > plan["tile"][2], direct and unclear, as_it_is)
     elif plan["kernel"] == "sm90":
         loops = (problem.c > 64, problem.k > plan["tile"][1])
     return plan["kernel"], dtype, plan["gather"], plan["tile"], loops, indices
