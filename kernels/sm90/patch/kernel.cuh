@@ -26,7 +26,7 @@ __device__ __forceinline__ void init_barriers(const Params& params, const Shared
   ptx::mbarrier_init_fence();
 }
 
-inline constexpr int kBarrier = 2, kConsumerThreads = 128 * kConsumers;  // of all consumers
+inline constexpr int kBarrier = 1, kConsumerThreads = 128 * kConsumers;  // of all consumers
 
 // By the consumers, while the first input is on its way.
 template <typename T>

@@ -1,6 +1,6 @@
 // The producer warpgroup: one thread has the copy engine bring the input under a tile, chunk of channels by chunk, into
-// the ring's slots as [pixel][128 bytes], swizzled; one streams the packed weight. float32 that is to multiply as TF32
-// is rounded in its slot, by two warps.
+// the ring's slots as [pixel][128 bytes], swizzled; one streams the weight. float32 that is to multiply as TF32 is rounded
+// in its slot, by two warps.
 #pragma once
 
 #include "ptx/mma.cuh"
