@@ -146,12 +146,12 @@ enum class GradInputKernel : std::uint8_t {
 };
 enum class GradWeightKernel : std::uint8_t {
   kNone,
-  kColumns,  // any: each block sums 32 columns of the unfolded input
-  kWindow,   // 3 x 3 at stride 1: 32 channels with their nine taps, from one tile of the input
+  kRuns,    // any: all pixels in the order of their channels, in equal segments
+  kWindow,  // 3 x 3 at stride 1: 32 channels with their nine taps, from one tile of the input
 };
 
-// `forward` is the forward's problem; its dtype, extents, strides and scale are what counts here. grad_input is dense,
-// [n, c, h, w] or, with grad_input_channels_last, [n, h, w, c].
+// `forward` is the forward's problem; its dtype, extents, strides, alignment and scale are what counts here. grad_input
+// is dense, [n, c, h, w] or, with grad_input_channels_last, [n, h, w, c].
 struct BackwardProblem {
   Problem forward;
   IndexType index_type;
@@ -172,15 +172,33 @@ struct BackwardPlan {
   int input_shared;    // bytes of shared memory per block
   int input_blocks;
   GradWeightKernel grad_weight;
-  int tile_pixels;    // output pixels that are sorted by channel together
-  int column_chunks;  // of a group
+  // kWindow.
+  int column_chunks;  // of 32 input channels
   int channel_range;  // output channels that a block keeps sums of
-  int ranges;         // of a group
-  int splits;         // of the tiles, whose sums are added in order
+  int ranges;
+  int splits;  // of the tiles, whose sums are added in order
   int weight_shared;
   std::int64_t tiles;
+  // kRuns.
+  int slices;                 // lists of pixels, one after another
+  std::int64_t slice_pixels;  // of all but the last
+  int slice_images;           // as much, where the input is copied with neighbouring channels; else 0
+  std::int64_t output_pixels;
+  int sort_passes, digit_bits, sort_parts;
+  bool vectors;        // 16 bytes of neighbouring channels at a time
+  int tap_width;       // channels of a group under a tap, filled up in a copy
+  int column_vectors;  // of a group
+  int columns;         // of a group, filled up
+  int segment_pixels;  // that a team walks
+  int team;            // lanes
+  int team_chunks;     // of a group's columns
+  int finish_width;    // lanes that have a chunk of a cut run's columns
+  int finish_chunks;
+  int empty_threads;  // that fill a channel that no pixel has
   // Byte offsets into the workspace.
   std::int64_t packed_weight, sorted_keys, sorted_values, partial_sums;
+  std::int64_t list_channels, list_numbers, other_channels, other_numbers, digit_counts, present;
+  std::int64_t source_copy, pieces, bias_pieces, totals, bias_totals;
   std::int64_t workspace_bytes;
 };
 

@@ -59,6 +59,8 @@ Gradients backward(const at::Tensor& grad_output, const at::Tensor& input, const
   problem.dilation_h = dilation[0], problem.dilation_w = dilation[1];
   problem.groups = groups;
   problem.scale = scale;
+  const auto address = reinterpret_cast<std::uintptr_t>(input.const_data_ptr());
+  problem.input_alignment = static_cast<int>(address == 0 ? 16 : std::min<std::uintptr_t>(16, address & -address));
   std::copy(input.strides().begin(), input.strides().end(), problem.input_strides + (geometry.batched ? 0 : 1));
   std::copy_n(weight.strides().begin(), 4, problem.weight_strides);
   backward.index_type = index_type_of(indices.scalar_type());

@@ -10,14 +10,12 @@ template <typename Element_, bool kChannelFastest_>
 struct Window {
   static constexpr bool kChannelFastest = kChannelFastest_;  // the input's channels are neighbours in memory
   using Element = Element_;
-  using Accum = float;
   static constexpr int kParts = 9, kWarps = kWindowWarps, kUnroll = 3, kThreads = kWarps * 32;
   static constexpr int kPixels = kWindowPixels;
   static constexpr int kInputW = kTileW + 2, kInputH = kTileH + 2;
   static constexpr int kLoads = kInputW * kInputH * 32 / kThreads;
   static_assert(kLoads * kThreads == kInputW * kInputH * 32, "every thread loads as much");
 
-  static __device__ __forceinline__ int offset(int place, int, bool) { return place; }  // bytes already
   static __device__ __forceinline__ int part_offset(int part) { return (part / 3 * kInputW + part % 3) * kPitch; }
 };
 
@@ -43,12 +41,10 @@ struct WindowLoad {
   // of each thread pay.
   __device__ __forceinline__ void fetch(const Params& params, const Work& work, std::int64_t tile, int warp, int lane) {
     using Element = typename T::Element;
-    std::int64_t n;
-    int oh, ow;
-    place_pixel<true>(params, tile, T::kPixels, 0, &n, &oh, &ow);
-    const int top = oh - params.padding_h, left = ow - params.padding_w;
+    const TileCorner origin = tile_corner(params, tile);
+    const int top = origin.oh - params.padding_h, left = origin.ow - params.padding_w;
     const int channels = params.group_channels - work.chunk * 32;
-    const auto* corner = static_cast<const Element*>(params.input) + n * params.input_stride_n +
+    const auto* corner = static_cast<const Element*>(params.input) + origin.n * params.input_stride_n +
                          work.chunk * 32 * params.input_stride_c + top * params.input_stride_h +
                          left * params.input_stride_w;
     const Element zero = Numeric<Element>::round(0);
@@ -109,7 +105,7 @@ __global__ void __launch_bounds__(Window<Element, kChannelFastest>::kThreads, 1)
   const Work work(params, static_cast<int>(blockIdx.x));
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
 
-  auto* pixels = reinterpret_cast<SortedPixel<float>*>(memory);
+  auto* pixels = reinterpret_cast<SortedPixel*>(memory);
   auto* staged = reinterpret_cast<float*>(pixels + T::kPixels);
   float* sums = staged + T::kInputW * T::kInputH * kPitch;
   auto* bias_sums = reinterpret_cast<double*>(sums + params.channel_range * T::kParts * 32);
@@ -122,7 +118,7 @@ __global__ void __launch_bounds__(Window<Element, kChannelFastest>::kThreads, 1)
   clear_sums(segments, work.outputs);
   const TileRange range = tiles_of(params, work.split);
   WindowLoad<T> window;
-  ListLoad<float> list;
+  ListLoad list;
   const auto fetch = [&](std::int64_t tile) {
     window.fetch(params, work, tile, warp, lane);
     if (thread < T::kPixels) list.fetch(params, tile, T::kPixels, thread);
@@ -136,7 +132,7 @@ __global__ void __launch_bounds__(Window<Element, kChannelFastest>::kThreads, 1)
     }
     __syncthreads();
     if (tile + 1 < range.end) fetch(tile + 1);
-    segments.sum(*bounds, false);
+    segments.sum(*bounds);
   }
   __syncthreads();
   write_sums(params, work, segments);

@@ -1,11 +1,70 @@
 // BackwardProblem -> the kernels' parameters; BackwardPlan -> instantiation.
 #include "backward/launch.h"
 #include "common/params.h"
+#include "common/planning.h"
 
 namespace convmin {
 namespace {
 
 using backward::Params;
+
+void set_window(const Problem& problem, const BackwardPlan& plan, char* base, Params* params) {
+  params->sorted_keys = reinterpret_cast<std::uint32_t*>(base + plan.sorted_keys);
+  params->sorted_values = reinterpret_cast<float*>(base + plan.sorted_values);
+  params->partial_sums = base + plan.partial_sums;
+  params->tiles = plan.tiles;
+  params->tiles_h = static_cast<int>(ceil_divide(problem.oh, backward::kTileH));
+  params->tiles_w = static_cast<int>(ceil_divide(problem.ow, backward::kTileW));
+  params->column_chunks = plan.column_chunks;
+  params->channel_range = plan.channel_range;
+  params->ranges = plan.ranges;
+  params->splits = plan.splits;
+}
+
+// Whether 16-byte vectors of neighbouring channels fit grad_weight.
+bool takes_vectors(const BackwardProblem& backward, const Params& params) {
+  const std::int64_t vector = backward::kVectorBytes / element_size(backward.forward.dtype);
+  const std::int64_t* strides = backward.grad_weight_strides;
+  return strides[1] == 1 && strides[0] % vector == 0 && strides[2] % vector == 0 && strides[3] % vector == 0 &&
+         params.group_channels % vector == 0 &&
+         reinterpret_cast<std::uintptr_t>(params.grad_weight) % backward::kVectorBytes == 0;
+}
+
+void set_runs(const BackwardProblem& backward, const BackwardPlan& plan, char* base, Params* params) {
+  const auto words = [&](std::int64_t offset) { return reinterpret_cast<std::uint32_t*>(base + offset); };
+  params->list = {words(plan.list_channels), words(plan.list_numbers)};
+  params->other_list = {words(plan.other_channels), words(plan.other_numbers)};
+  params->digit_counts = words(plan.digit_counts);
+  params->present = reinterpret_cast<std::uint8_t*>(base + plan.present);
+  params->sort_parts = plan.sort_parts;
+  params->source = params->input;
+  params->source_stride_n = params->input_stride_n, params->source_stride_c = params->input_stride_c;
+  params->source_stride_h = params->input_stride_h, params->source_stride_w = params->input_stride_w;
+  params->tap_width = plan.tap_width;
+  if (plan.slice_images > 0) {
+    params->source = base + plan.source_copy;
+    params->source_stride_c = 1;
+    params->source_stride_w = static_cast<std::int64_t>(params->groups) * plan.tap_width;
+    params->source_stride_h = params->w * params->source_stride_w;
+    params->source_stride_n = params->h * params->source_stride_h;
+    params->channel_fastest = true;
+  }
+  params->column_vectors = plan.column_vectors;
+  params->columns = plan.columns;
+  params->segment_pixels = plan.segment_pixels;
+  params->team = plan.team;
+  params->team_chunks = plan.team_chunks;
+  params->pieces = base + plan.pieces;
+  params->bias_pieces = reinterpret_cast<double*>(base + plan.bias_pieces);
+  if (plan.slices > 1) {
+    params->totals = base + plan.totals;
+    params->bias_totals = reinterpret_cast<double*>(base + plan.bias_totals);
+  }
+  params->weight_vectors = plan.slices == 1 && takes_vectors(backward, *params);
+  params->finish_width = plan.finish_width;
+  params->finish_chunks = plan.finish_chunks;
+  params->empty_threads = plan.empty_threads;
+}
 
 Params make_params(const BackwardProblem& backward, const BackwardPlan& plan, const BackwardArguments& arguments) {
   const Problem& problem = backward.forward;
@@ -49,19 +108,9 @@ Params make_params(const BackwardProblem& backward, const BackwardPlan& plan, co
   params.channel_chunks = plan.channel_chunks;
   params.chunk_groups = plan.chunk_groups;
   params.input_pixels = problem.n * problem.h * problem.w;
-  params.sorted_keys = reinterpret_cast<std::uint32_t*>(base + plan.sorted_keys);
-  params.sorted_values = base + plan.sorted_values;
-  params.partial_sums = base + plan.partial_sums;
-  params.tiles = plan.tiles;
-  params.output_pixels = problem.n * problem.oh * problem.ow;
-  params.tiles_h = static_cast<int>((problem.oh + backward::kTileH - 1) / backward::kTileH);
-  params.tiles_w = static_cast<int>((problem.ow + backward::kTileW - 1) / backward::kTileW);
-  params.columns = backward.wants_weight ? params.group_channels * params.r * params.s : 0;
-  params.column_chunks = plan.column_chunks;
-  params.channel_range = plan.channel_range;
-  params.ranges = plan.ranges;
-  params.splits = plan.splits;
   params.channel_fastest = problem.input_strides[1] == 1 && problem.input_strides[3] != 1;
+  if (plan.grad_weight == GradWeightKernel::kWindow) set_window(problem, plan, base, &params);
+  if (plan.grad_weight == GradWeightKernel::kRuns) set_runs(backward, plan, base, &params);
   return params;
 }
 

@@ -7,6 +7,12 @@
 
 namespace convmin::backward {
 
+// Output pixels in some order.
+struct PixelList {
+  std::uint32_t* channels;  // k where the index is no channel
+  std::uint32_t* numbers;   // counted from the slice's first pixel
+};
+
 struct Params {
   const void* grad_output;
   const void* indices;
@@ -36,18 +42,43 @@ struct Params {
   int chunk_groups;     // kGroups: of a chunk
   std::int64_t input_pixels;
 
-  // grad_weight: pixels of a tile sorted by channel, `tile_pixels` a tile; what is left over is kNoKey.
+  bool channel_fastest;  // the input's channels are neighbours in memory; order of a list's columns, too
+
+  // grad_weight, kWindow: pixels of a tile sorted by channel; what is left over is kNoKey.
   std::uint32_t* sorted_keys;
-  void* sorted_values;  // gradient times scale, in the type that sums are kept in
+  float* sorted_values;  // gradient times scale
   void* partial_sums;
-  std::int64_t tiles, output_pixels;
-  int tiles_h, tiles_w;  // kWindow: of an image
-  int columns;           // of a group: channels x taps; 0 where grad_bias alone is wanted
+  std::int64_t tiles;
+  int tiles_h, tiles_w;  // of an image
   int column_chunks, channel_range, ranges, splits;
-  bool channel_fastest;  // order of the columns: (r, s, channel) rather than (channel, r, s)
+
+  // grad_weight, kRuns: a slice of the output pixels as a list, ordered by channel and then by number.
+  PixelList list, other_list;   // the other one is for the sort's passes
+  std::uint32_t* digit_counts;  // [sort_parts][digits]
+  std::uint8_t* present;        // [k]: whether the list has the channel
+  std::int64_t first_pixel;     // of the slice
+  int list_pixels, sort_parts;
+  // What the runs are multiplied with: the input, or a copy of the slice's images with neighbouring channels.
+  const void* source;
+  std::int64_t source_stride_n, source_stride_c, source_stride_h, source_stride_w;
+  int first_image;  // of the source
+  int tap_width;    // channels of a group under a tap, as the source has them; channel_fastest orders (tap, channel)
+  // A column is a channel under a tap; a thread has vectors of them. 0 where grad_bias alone is wanted.
+  int column_vectors, columns;
+  int segment_pixels, segments, team, team_chunks;
+  // Runs that a segment's beginning or end cuts: [segments][first, last][columns], and of the bias.
+  void* pieces;
+  double* bias_pieces;
+  // Sums of the slices so far, [k][columns]; null where one slice is all.
+  void* totals;
+  double* bias_totals;
+  bool first_slice, last_slice;
+  bool weight_vectors;  // grad_weight takes vectors of channels
+  int finish_width;     // threads that have a row's columns; a block's others have other pieces
+  int finish_chunks, empty_threads;
 };
 
-// An output pixel of a tile: its channel, and its place in the tile in the low bits.
+// kWindow, an output pixel of a tile: its channel, and its place in the tile in the low bits.
 inline constexpr int kPlaceBits = 10;
 inline constexpr std::uint32_t kNoKey = 0xffffffffu;
 inline constexpr int kMaxOutputs = (1 << (32 - kPlaceBits)) - 1;  // the largest key is not kNoKey

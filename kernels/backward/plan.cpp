@@ -99,50 +99,178 @@ int best_splits(std::int64_t works, std::int64_t tiles, std::int64_t resident) {
   return best;
 }
 
+// False where the window kernel can't take the problem. Its plan, and how many microseconds it takes.
+bool plan_window(const BackwardProblem& backward, const Device& device, BackwardPlan* plan, double* cost) {
+  const Problem& problem = backward.forward;
+  constexpr std::int64_t kWindowRange = 128, kMinWindowChannels = 16;
+  const std::int64_t range = ceil_divide(problem.k, ceil_divide(problem.k, kWindowRange));
+  if (!backward.wants_weight || !is_window(problem) || problem.groups != 1 || problem.c < kMinWindowChannels ||
+      problem.k > kMaxCounted || window_shared(range) > device.shared_memory_per_block ||
+      filled(problem.oh, problem.ow, kTileH, kTileW) < 0.5) {
+    return false;
+  }
+  plan->grad_weight = GradWeightKernel::kWindow;
+  plan->column_chunks = static_cast<int>(ceil_divide(problem.c, 32));
+  plan->tiles = problem.n * ceil_divide(problem.oh, kTileH) * ceil_divide(problem.ow, kTileW);
+  plan->weight_shared = static_cast<int>(window_shared(range));
+  plan->channel_range = static_cast<int>(range);
+  plan->ranges = static_cast<int>(ceil_divide(problem.k, range));
+  const std::int64_t works = static_cast<std::int64_t>(plan->ranges) * plan->column_chunks;
+  plan->splits = best_splits(works, plan->tiles, device.sm_count);
+  // 1.15 ms for the 167 tiles that each block has of 64 x 64 x 256 x 256 -> 128.
+  constexpr double kTile = 6.9, kLaunches = 8;
+  const std::int64_t waves = ceil_divide(works * plan->splits, device.sm_count);
+  *cost = kLaunches + kTile * static_cast<double>(waves * (ceil_divide(plan->tiles, plan->splits) + 1));
+  return true;
+}
+
+void reserve_window(BackwardPlan* plan, Workspace* workspace) {
+  const std::int64_t works = static_cast<std::int64_t>(plan->ranges) * plan->column_chunks;
+  plan->sorted_keys = workspace->take(plan->tiles * kWindowPixels * 4);
+  plan->sorted_values = workspace->take(plan->tiles * kWindowPixels * 4);
+  plan->partial_sums = workspace->take(works * plan->splits * plan->channel_range * (9 * 32 * 4 + 8));
+}
+
+// Whether 16 bytes of neighbouring channels can be loaded at once.
+bool has_vectors(const Problem& problem) {
+  const std::int64_t vector = kVectorBytes / element_size(problem.dtype);
+  const std::int64_t extents[] = {problem.n, problem.c, problem.h, problem.w};
+  for (int i : {0, 2, 3}) {
+    if (extents[i] > 1 && problem.input_strides[i] % vector != 0) return false;
+  }
+  return problem.input_strides[1] == 1 && problem.input_alignment >= kVectorBytes &&
+         problem.c / problem.groups % vector == 0;
+}
+
+// How the pixels are sliced, and whether the input is copied: where its channels are apart, and it is read so often
+// that a copy costs less than scattered loads, which take 32 bytes from memory for each element.
+void plan_slices(const BackwardProblem& backward, BackwardPlan* plan) {
+  const Problem& problem = backward.forward;
+  constexpr std::int64_t kSlicePixels = std::int64_t{1} << 22, kCopyBytes = std::int64_t{1} << 27;
+  constexpr std::int64_t kMinCopyChannels = 8;
+  const std::int64_t size = element_size(problem.dtype), vector = kVectorBytes / size;
+  const std::int64_t channels = problem.c / problem.groups, image_pixels = problem.oh * problem.ow;
+  plan->output_pixels = problem.n * image_pixels;
+  plan->slices = static_cast<int>(std::max<std::int64_t>(1, ceil_divide(plan->output_pixels, kSlicePixels)));
+  plan->slice_pixels = ceil_divide(plan->output_pixels, plan->slices);
+  plan->vectors = backward.wants_weight && has_vectors(problem);
+  plan->tap_width = static_cast<int>(channels);
+  if (!backward.wants_weight || plan->vectors || problem.input_strides[1] == 1 || channels < kMinCopyChannels ||
+      plan->output_pixels == 0) {
+    return;
+  }
+  const std::int64_t width = round_up(channels, vector);
+  const double reads = static_cast<double>(image_pixels * problem.r * problem.s);
+  const double image_bytes =
+      static_cast<double>(problem.h * problem.w) * static_cast<double>(problem.groups * width * size);
+  if (2 * reads < static_cast<double>(problem.h * problem.w * problem.groups)) return;
+  if (image_bytes > static_cast<double>(kCopyBytes) || image_pixels > kSlicePixels) return;
+  const std::int64_t most = std::min(kCopyBytes / static_cast<std::int64_t>(image_bytes), kSlicePixels / image_pixels);
+  const std::int64_t slices = ceil_divide(problem.n, most), images = ceil_divide(problem.n, slices);
+  plan->vectors = true;
+  plan->tap_width = static_cast<int>(width);
+  plan->slice_images = static_cast<int>(images);
+  plan->slices = static_cast<int>(ceil_divide(problem.n, images));
+  plan->slice_pixels = images * image_pixels;
+}
+
+// Its plan, and how many microseconds it takes.
+const char* plan_runs(const BackwardProblem& backward, const Device& device, BackwardPlan* plan, double* cost) {
+  const Problem& problem = backward.forward;
+  plan->grad_weight = GradWeightKernel::kRuns;
+  plan_slices(backward, plan);
+  const std::int64_t size = element_size(problem.dtype), vector = plan->vectors ? kVectorBytes / size : 1;
+  const std::int64_t taps = problem.r * problem.s, pixels = plan->slice_pixels;
+  const std::int64_t vectors = backward.wants_weight ? taps * plan->tap_width / vector : 0;
+  const std::int64_t columns = round_up(vectors * vector, 4);
+  if (columns >= kMaxExtent) return "C*R*S is 2^30 or more";
+  plan->column_vectors = static_cast<int>(vectors);
+  plan->columns = static_cast<int>(columns);
+  const int parts = parts_of(static_cast<int>(vector));
+  plan->team = kMinTeam;
+  while (plan->team < kMaxTeam && plan->team * parts < vectors) plan->team *= 2;
+  plan->team_chunks = static_cast<int>(std::max<std::int64_t>(1, ceil_divide(vectors, plan->team * parts)));
+
+  // Segments: short ones fill the GPU, and long ones leave few pieces, each of which is written and read again. As many
+  // as give each multiprocessor 16 warps; up to 64, for its blocks to be of equal load, where segments stay long.
+  constexpr std::int64_t kEnoughPixels = 128, kMostPixels = 256, kMostSegments = 16384;
+  const std::int64_t round = std::max(plan->team, kRoundPixels);
+  const double lanes = static_cast<double>(pixels) * plan->team_chunks * plan->team / 32;  // warps of one pixel each
+  const auto for_warps = [&](int warps) {
+    return static_cast<std::int64_t>(lanes / (warps * std::max(1, device.sm_count)));
+  };
+  std::int64_t segment = std::max(std::min(for_warps(16), kEnoughPixels), for_warps(64));
+  segment = std::max(std::min(segment, kMostPixels), ceil_divide(pixels, kMostSegments));
+  segment = round_up(std::max<std::int64_t>(segment, 1), round);
+  plan->segment_pixels = static_cast<int>(std::min(segment, round_up(std::max<std::int64_t>(pixels, 1), round)));
+
+  const int quad = problem.dtype == DType::kFloat64 ? 2 : 4;
+  plan->finish_width = 1;
+  while (plan->finish_width < kMaxFinishWidth && plan->finish_width * quad < columns) plan->finish_width *= 2;
+  plan->finish_chunks = static_cast<int>(std::max<std::int64_t>(1, ceil_divide(columns, plan->finish_width * quad)));
+  constexpr std::int64_t kManyColumns = 512;
+  plan->empty_threads = columns >= kManyColumns ? kFinishThreads : 32;
+  const std::int64_t segments = ceil_divide(pixels, plan->segment_pixels);
+  if (segments * std::max(plan->team_chunks, plan->finish_chunks) + problem.k > kMaxBlocks) {
+    return "grad_weight has more than 2^31 pieces";
+  }
+
+  int bits = 1;  // of the largest key, which is k
+  while (problem.k >> bits != 0) ++bits;
+  plan->sort_passes = static_cast<int>(ceil_divide(bits, kMaxDigitBits));
+  plan->digit_bits = static_cast<int>(ceil_divide(bits, plan->sort_passes));
+  constexpr std::int64_t kPartPixels = 512, kManyPixels = std::int64_t{1} << 20;
+  const std::int64_t most_parts = std::int64_t{device.sm_count} * (pixels >= kManyPixels ? 2 : 1);
+  plan->sort_parts = static_cast<int>(std::clamp<std::int64_t>(ceil_divide(pixels, kPartPixels), 1, most_parts));
+
+  // Bytes a microsecond and multiprocessor: an H100's L2 gives 132 of them about 5 TB/s, its memory half of that.
+  const double input = static_cast<double>(problem.n) * static_cast<double>(problem.c * problem.h * problem.w * size);
+  constexpr double kCached = 32 << 20, kLaunches = 20;
+  const double rate = (input <= kCached ? 32e3 : 20e3) * std::max(1, device.sm_count);
+  const double loads = static_cast<double>(plan->output_pixels) * static_cast<double>(columns * size);
+  *cost = plan->slices * kLaunches + (loads + (plan->slice_images > 0 ? 3 * input : 0)) / rate;
+  return nullptr;
+}
+
+void reserve_runs(const Problem& problem, BackwardPlan* plan, Workspace* workspace) {
+  const std::int64_t accum = problem.dtype == DType::kFloat64 ? 8 : 4, list = plan->slice_pixels * 4;
+  const std::int64_t segments = ceil_divide(plan->slice_pixels, plan->segment_pixels);
+  const std::int64_t digits = plan->sort_passes == 1 ? problem.k + 1 : std::int64_t{1} << plan->digit_bits;
+  plan->list_channels = workspace->take(list);
+  plan->list_numbers = workspace->take(list);
+  if (plan->sort_passes > 1) {
+    plan->other_channels = workspace->take(list);
+    plan->other_numbers = workspace->take(list);
+  }
+  plan->digit_counts = workspace->take(plan->sort_parts * digits * 4);
+  plan->present = workspace->take(problem.k);
+  if (plan->slice_images > 0) {
+    plan->source_copy = workspace->take(plan->slice_images * problem.h * problem.w * problem.groups * plan->tap_width *
+                                        element_size(problem.dtype));
+  }
+  if (segments > 1) {
+    plan->pieces = workspace->take(segments * 2 * plan->columns * accum);
+    plan->bias_pieces = workspace->take(segments * 2 * 8);
+  }
+  if (plan->slices > 1) {
+    plan->totals = workspace->take(problem.k * plan->columns * accum);
+    plan->bias_totals = workspace->take(problem.k * 8);
+  }
+}
+
 const char* plan_weight(const BackwardProblem& backward, const Device& device, BackwardPlan* plan,
                         Workspace* workspace) {
-  const Problem& problem = backward.forward;
-  const int accum = problem.dtype == DType::kFloat64 ? 8 : 4;
-  const std::int64_t channels = problem.c / problem.groups, outputs = problem.k / problem.groups;
-  const std::int64_t pixels = problem.n * problem.oh * problem.ow;
-  constexpr std::int64_t kWindowRange = 128, kMinWindowChannels = 16;
-  const std::int64_t window_range = ceil_divide(outputs, ceil_divide(outputs, kWindowRange));
-  const bool window = backward.wants_weight && is_window(problem) && problem.groups == 1 &&
-                      channels >= kMinWindowChannels && window_shared(window_range) <= device.shared_memory_per_block &&
-                      filled(problem.oh, problem.ow, kTileH, kTileW) >= 0.5;
-  std::int64_t range = window_range, resident = device.sm_count;
-  if (window) {
-    plan->grad_weight = GradWeightKernel::kWindow;
-    plan->tile_pixels = kWindowPixels;
-    plan->column_chunks = static_cast<int>(ceil_divide(channels, 32));
-    plan->tiles = problem.n * ceil_divide(problem.oh, kTileH) * ceil_divide(problem.ow, kTileW);
-    plan->weight_shared = static_cast<int>(window_shared(range));
-  } else {
-    plan->grad_weight = GradWeightKernel::kColumns;
-    const std::int64_t columns = backward.wants_weight ? channels * problem.r * problem.s : 1;
-    plan->column_chunks = static_cast<int>(ceil_divide(columns, 32));
-    // Two blocks a multiprocessor, so that one stages while the other sums. 1 KB of a block's is the driver's.
-    const int limit = std::min(device.shared_memory_per_block, device.shared_memory_per_sm / 2 - 1024);
-    const auto affordable = [&](int tile) { return (limit - columns_shared(0, tile, accum)) / (32 * accum + 8); };
-    constexpr std::int64_t kWorthwhile = 64;
-    plan->tile_pixels = accum == 8 || affordable(kColumnPixels) < kWorthwhile ? kFewColumnPixels : kColumnPixels;
-    plan->tiles = ceil_divide(pixels, plan->tile_pixels);
-    const std::int64_t most = affordable(plan->tile_pixels);
-    if (most < 1) return "this GPU has too little shared memory for grad_weight";
-    range = ceil_divide(outputs, ceil_divide(outputs, most));
-    plan->weight_shared = static_cast<int>(columns_shared(range, plan->tile_pixels, accum));
-    resident *= 2;
+  BackwardPlan window = *plan;
+  double window_cost, runs_cost;
+  const bool can_be_window = plan_window(backward, device, &window, &window_cost);
+  const char* reason = plan_runs(backward, device, plan, &runs_cost);
+  if (can_be_window && (reason != nullptr || window_cost <= runs_cost)) {
+    *plan = window;
+    reserve_window(plan, workspace);
+    return nullptr;
   }
-  plan->channel_range = static_cast<int>(range);
-  plan->ranges = static_cast<int>(ceil_divide(outputs, range));
-  const std::int64_t works = problem.groups * plan->ranges * plan->column_chunks;
-  if (works > kMaxBlocks) return "grad_weight has more than 2^31 chunks";
-  plan->splits = best_splits(works, plan->tiles, resident);
-  const std::int64_t parts = window ? 9 * 32 : 32;
-  plan->sorted_keys = workspace->take(plan->tiles * plan->tile_pixels * 4);
-  plan->sorted_values = workspace->take(plan->tiles * plan->tile_pixels * accum);
-  plan->partial_sums = workspace->take(works * plan->splits * range * (parts * accum + 8));
-  return nullptr;
+  if (reason == nullptr) reserve_runs(backward.forward, plan, workspace);
+  return reason;
 }
 
 }  // namespace

@@ -21,16 +21,24 @@ constexpr int window_stage_bytes(int lanes, int element) {
   return lanes * (kVectorBytes / element) * (strip_tile_rows(lanes) * kStripTileW * element + kVectorBytes);
 }
 constexpr int window_entry_bytes(int lanes) { return 2 * (strip_tile_rows(lanes) + 2) * kEntryPitch * 8; }
-// grad_weight.
-inline constexpr int kColumnWarps = 8, kWindowWarps = 16;
-inline constexpr int kColumnPixels = 512, kFewColumnPixels = 256;  // fewer for float64 and little shared memory
-inline constexpr int kTileW = 64, kTileH = 6, kWindowPixels = kTileW * kTileH;  // kWindow's tile of the output
-// Bytes of a block's shared memory, as the kernels lay it out, for sums of `range` output channels.
-constexpr std::int64_t columns_shared(std::int64_t range, int pixels, int accum) {
-  return range * (32 * accum + 8) + pixels * (33 + 2) * accum + (pixels + 32) * 16 + (kColumnWarps + 2) * 4;
-}
+
+// grad_weight, kWindow.
+inline constexpr int kWindowWarps = 16;
+inline constexpr int kTileW = 64, kTileH = 6, kWindowPixels = kTileW * kTileH;  // the tile of the output
+inline constexpr int kMaxCounted = 512;                                         // output channels
+// Bytes of a block's shared memory, as the kernel lays it out, for sums of `range` output channels.
 constexpr std::int64_t window_shared(std::int64_t range) {
   return range * (9 * 32 * 4 + 8) + (kTileH + 2) * (kTileW + 2) * 33 * 4 + kWindowPixels * 8 + (kWindowWarps + 2) * 4;
 }
+
+// grad_weight, kRuns.
+inline constexpr int kListThreads = 256, kListWarps = kListThreads / 32;
+inline constexpr int kMaxDigitBits = 10;  // of a pass of the sort: a block's counters fit 48 KB
+inline constexpr int kRunsThreads = 128;
+inline constexpr int kMinTeam = 4, kMaxTeam = 32;  // lanes that share a segment
+inline constexpr int kRoundPixels = 16;            // of a segment, staged at a time by a team of up to as many lanes
+constexpr int parts_of(int vector) { return vector > 1 ? 2 : 3; }  // vectors of columns a lane
+inline constexpr int kFinishThreads = 256, kMaxFinishWidth = 64;
+inline constexpr int kCopyThreads = 256, kCopyPixels = 64, kCopyChannels = 32;
 
 }  // namespace convmin::backward

@@ -1,5 +1,5 @@
-// A tile's pixels, sorted by channel, added to the sums of their channels. Each warp takes an equal segment of the
-// sorted pixels, whatever the channels are, and keeps a run of one channel in registers; a lane is a column of the
+// kWindow: a tile's pixels, sorted by channel, added to the sums of their channels. Each warp takes an equal segment of
+// the sorted pixels, whatever the channels are, and keeps a run of one channel in registers; a lane is a column of the
 // input. A run that an earlier warp began is handed over and added afterwards, in the order of the warps: so every sum
 // has one owner at a time, and an order that no schedule changes.
 #pragma once
@@ -11,9 +11,8 @@ namespace convmin::backward {
 inline constexpr int kPitch = 33;  // of a pixel's 32 columns in shared memory: columns of pixels meet no bank twice
 inline constexpr int kOffsetBits = 17;
 
-template <typename Accum>
-struct alignas(2 * sizeof(Accum)) SortedPixel {
-  Accum gradient;
+struct alignas(8) SortedPixel {
+  float gradient;
   std::uint32_t packed;  // channel of the block's range << kOffsetBits | where the pixel's columns are
 
   __device__ __forceinline__ int channel() const { return static_cast<int>(packed >> kOffsetBits); }
@@ -25,23 +24,21 @@ struct Bounds {
   int begin, end;
 };
 
-// T: kParts columns a lane, kWarps, kUnroll, Accum, T::offset(place, index in [begin, end), by_rank) in bytes and
-// T::part_offset(part) in elements.
+// T: kParts columns a lane, kWarps, kUnroll, and T::part_offset(part) in elements. A pixel's place is in bytes.
 template <typename T>
 struct Segments {
-  using Accum = typename T::Accum;
   static constexpr int kParts = T::kParts;
 
-  Accum* sums;        // [range][kParts][32]
+  float* sums;        // [range][kParts][32]
   double* bias_sums;  // [range]; one lane of one block's works for it, so that its precision costs nothing
-  Accum* columns;     // [pixels][kPitch], and then the runs handed over
-  SortedPixel<Accum>* pixels;
+  float* columns;     // [pixels][kPitch], and then the runs handed over
+  SortedPixel* pixels;
   int* handed_over;  // [kWarps]: the channel, or -1
   int warp, lane;
   bool keeps_bias;  // this lane does
 
   struct Run {
-    Accum parts[kParts], bias;
+    float parts[kParts], bias;
     __device__ __forceinline__ void clear() {
 #pragma unroll
       for (int j = 0; j < kParts; ++j) parts[j] = 0;
@@ -51,16 +48,15 @@ struct Segments {
 
   template <int kCount>
   struct Batch {
-    SortedPixel<Accum> pixels[kCount];
-    Accum values[kCount][kParts];
+    SortedPixel pixels[kCount];
+    float values[kCount][kParts];
 
-    __device__ __forceinline__ Batch(const Segments& segments, int at, int rank, bool by_rank) {
+    __device__ __forceinline__ Batch(const Segments& segments, int at) {
 #pragma unroll
       for (int i = 0; i < kCount; ++i) {
         pixels[i] = segments.pixels[at + i];
-        const auto* from =
-            reinterpret_cast<const Accum*>(reinterpret_cast<const char*>(segments.columns + segments.lane) +
-                                           T::offset(pixels[i].place(), rank + i, by_rank));
+        const auto* from = reinterpret_cast<const float*>(
+            reinterpret_cast<const char*>(segments.columns + segments.lane) + pixels[i].place());
 #pragma unroll
         for (int j = 0; j < kParts; ++j) values[i][j] = from[T::part_offset(j)];
       }
@@ -73,7 +69,7 @@ struct Segments {
   };
 
   __device__ __forceinline__ void settle(Run& run, int channel) const {
-    Accum* to = sums + channel * kParts * 32 + lane;
+    float* to = sums + channel * kParts * 32 + lane;
 #pragma unroll
     for (int j = 0; j < kParts; ++j) to[j * 32] += run.parts[j];
     if (keeps_bias) bias_sums[channel] += static_cast<double>(run.bias);
@@ -81,7 +77,7 @@ struct Segments {
   }
 
   // Starts and ends with all of the block's threads in step.
-  __device__ __forceinline__ void sum(const Bounds& bounds, bool by_rank) const {
+  __device__ __forceinline__ void sum(const Bounds& bounds) const {
     const int count = bounds.end - bounds.begin;
     const int share = (count + T::kWarps * T::kUnroll - 1) / (T::kWarps * T::kUnroll) * T::kUnroll;
     const int first = min(bounds.begin + warp * share, bounds.end), last = min(first + share, bounds.end);
@@ -94,12 +90,12 @@ struct Segments {
         carried = current;
         carry.clear();
         for (; at + T::kUnroll <= last && pixels[at + T::kUnroll - 1].channel() == current; at += T::kUnroll) {
-          const Batch<T::kUnroll> batch(*this, at, at - bounds.begin, by_rank);
+          const Batch<T::kUnroll> batch(*this, at);
 #pragma unroll
           for (int i = 0; i < T::kUnroll; ++i) batch.add_to(carry, i);
         }
         for (; at < last && pixels[at].channel() == current; ++at) {
-          Batch<1>(*this, at, at - bounds.begin, by_rank).add_to(carry, 0);
+          Batch<1>(*this, at).add_to(carry, 0);
         }
       }
       if (at < last) {
@@ -107,7 +103,7 @@ struct Segments {
         run.clear();
         current = pixels[at].channel();
         for (; at + T::kUnroll <= last; at += T::kUnroll) {
-          const Batch<T::kUnroll> batch(*this, at, at - bounds.begin, by_rank);
+          const Batch<T::kUnroll> batch(*this, at);
 #pragma unroll
           for (int i = 0; i < T::kUnroll; ++i) {
             const int channel = batch.pixels[i].channel();
@@ -117,7 +113,7 @@ struct Segments {
           }
         }
         for (; at < last; ++at) {
-          const Batch<1> batch(*this, at, at - bounds.begin, by_rank);
+          const Batch<1> batch(*this, at);
           const int channel = batch.pixels[0].channel();
           if (channel != current) settle(run, current);
           current = channel;
@@ -128,8 +124,8 @@ struct Segments {
     }
     if (lane == 0) handed_over[warp] = carried;
     __syncthreads();        // the columns have been read: their place takes the runs handed over
-    Accum* runs = columns;  // [kWarps][kParts][32], then [kWarps] of the bias
-    Accum* bias_runs = runs + T::kWarps * kParts * 32;
+    float* runs = columns;  // [kWarps][kParts][32], then [kWarps] of the bias
+    float* bias_runs = runs + T::kWarps * kParts * 32;
     if (carried >= 0) {
 #pragma unroll
       for (int j = 0; j < kParts; ++j) runs[(warp * kParts + j) * 32 + lane] = carry.parts[j];
@@ -138,7 +134,7 @@ struct Segments {
     __syncthreads();
     // The first of the warps that a channel's run was handed on by adds what they all have of it, in their order.
     if (carried >= 0 && handed_over[warp - 1] != carried) {
-      Accum* to = sums + carried * kParts * 32 + lane;
+      float* to = sums + carried * kParts * 32 + lane;
       Run total;
 #pragma unroll
       for (int j = 0; j < kParts; ++j) total.parts[j] = to[j * 32];

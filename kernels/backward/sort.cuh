@@ -1,44 +1,31 @@
-// The pixels of each tile sorted by channel, and by place where the channel is the same: the order of grad_weight's
-// sums, found once for all blocks that share a tile. By counting, where the channels are few enough; else by a bitonic
-// network. The time of neither depends on how the channels are spread.
+// kWindow: the pixels of each tile sorted by channel, and by place where the channel is the same: the order of the
+// sums, found once for all blocks that share a tile. By counting, in a time that does not depend on how the channels
+// are spread.
 #pragma once
 
 #include "backward/read.cuh"
 
 namespace convmin::backward {
 
-inline constexpr int kSortThreads = 256;
-inline constexpr int kMaxCounted = 512;  // channels
-
-// Pixels [0, kPixels) of a tile: rows of a window tile, or a run of the flattened output.
-template <bool kWindow>
-__device__ __forceinline__ bool place_pixel(const Params& params, std::int64_t tile, int pixels, int place,
-                                            std::int64_t* n, int* oh, int* ow) {
-  if constexpr (kWindow) {
-    const std::int64_t per_image = static_cast<std::int64_t>(params.tiles_h) * params.tiles_w;
-    *n = tile / per_image;
-    const auto rest = static_cast<int>(tile - *n * per_image);
-    *oh = rest / params.tiles_w * kTileH + place / kTileW;
-    *ow = rest % params.tiles_w * kTileW + place % kTileW;
-    return place < kWindowPixels && *oh < params.oh && *ow < params.ow;
-  } else {
-    const std::int64_t at = tile * pixels + place;
-    if (at >= params.output_pixels) return false;
-    const PixelPlace found = place_of(at, params.oh, params.ow);
-    *n = found.n, *oh = found.h, *ow = found.w;
-    return true;
-  }
+struct TileCorner {
+  std::int64_t n;
+  int oh, ow;
+};
+__device__ __forceinline__ TileCorner tile_corner(const Params& params, std::int64_t tile) {
+  const std::int64_t per_image = static_cast<std::int64_t>(params.tiles_h) * params.tiles_w, n = tile / per_image;
+  const auto rest = static_cast<int>(tile - n * per_image);
+  return {n, rest / params.tiles_w * kTileH, rest % params.tiles_w * kTileW};
 }
 
 // Pixel `place` of a tile: its key, or kNoKey, and its gradient.
-template <typename Element, bool kWindow, int kPixels>
+template <typename Element>
 __device__ __forceinline__ std::uint32_t read_pixel(const Params& params, std::int64_t tile, int place,
-                                                    typename Numeric<Element>::Accum* gradient) {
-  std::int64_t n;
-  int oh, ow;
+                                                    float* gradient) {
+  const TileCorner corner = tile_corner(params, tile);
+  const int oh = corner.oh + place / kTileW, ow = corner.ow + place % kTileW;
   *gradient = 0;
-  if (!place_pixel<kWindow>(params, tile, kPixels, place, &n, &oh, &ow)) return kNoKey;
-  const OutputPixel from = locate(params, n, oh, ow);
+  if (oh >= params.oh || ow >= params.ow) return kNoKey;
+  const OutputPixel from = locate(params, corner.n, oh, ow);
   *gradient = read_gradient<Element>(params, from.grad);
   const auto channel = static_cast<std::uint32_t>(read_channel(params, from.index));
   if (channel >= static_cast<std::uint32_t>(params.k)) return kNoKey;
@@ -47,13 +34,12 @@ __device__ __forceinline__ std::uint32_t read_pixel(const Params& params, std::i
 
 // One block a tile, one thread a pixel. A pixel's position is the number of pixels of lower channels, plus those of its
 // own channel in earlier warps, plus those in its own warp's earlier lanes.
-template <typename Element, bool kWindow, int kPixels>
-__global__ void __launch_bounds__(kPixels) conv_scale_min_backward_count(const __grid_constant__ Params params) {
-  using Accum = typename Numeric<Element>::Accum;
-  constexpr int kWarps = kPixels / 32;
+template <typename Element>
+__global__ void __launch_bounds__(kWindowPixels) conv_scale_min_backward_count(const __grid_constant__ Params params) {
+  constexpr int kPixels = kWindowPixels, kWarps = kPixels / 32;
   static_assert(kWarps * 32 == kPixels && kPixels <= 1 << kPlaceBits, "one thread a pixel");
   __shared__ std::uint32_t sorted_keys[kPixels];
-  __shared__ Accum sorted_values[kPixels];
+  __shared__ float sorted_values[kPixels];
   __shared__ int warp_totals[kWarps];
   extern __shared__ __align__(16) unsigned char memory[];
   const int bins = params.k + 1;                            // the last is for what is no pixel
@@ -61,8 +47,8 @@ __global__ void __launch_bounds__(kPixels) conv_scale_min_backward_count(const _
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
 
   for (std::int64_t tile = blockIdx.x; tile < params.tiles; tile += gridDim.x) {
-    Accum gradient;
-    const std::uint32_t key = read_pixel<Element, kWindow, kPixels>(params, tile, thread, &gradient);
+    float gradient;
+    const std::uint32_t key = read_pixel<Element>(params, tile, thread, &gradient);
     const int bin = key == kNoKey ? params.k : static_cast<int>(key >> kPlaceBits);
     for (int i = thread; i < kWarps * bins; i += kPixels) counts[i] = 0;
     __syncthreads();
@@ -105,46 +91,8 @@ __global__ void __launch_bounds__(kPixels) conv_scale_min_backward_count(const _
     sorted_values[position] = gradient;
     __syncthreads();
     params.sorted_keys[tile * kPixels + thread] = sorted_keys[thread];
-    static_cast<Accum*>(params.sorted_values)[tile * kPixels + thread] = sorted_values[thread];
+    params.sorted_values[tile * kPixels + thread] = sorted_values[thread];
     __syncthreads();  // before the next tile's
-  }
-}
-
-// One block a tile. kSlots: a power of two that holds the tile's pixels.
-template <typename Element, bool kWindow, int kPixels, int kSlots>
-__global__ void __launch_bounds__(kSortThreads) conv_scale_min_backward_sort(const __grid_constant__ Params params) {
-  using Accum = typename Numeric<Element>::Accum;
-  static_assert(kPixels <= kSlots && kSlots <= 1 << kPlaceBits && kSlots % kSortThreads == 0, "places fit");
-  __shared__ std::uint32_t keys[kSlots];
-  __shared__ Accum gradients[kSlots];
-  const int thread = static_cast<int>(threadIdx.x);
-  for (std::int64_t tile = blockIdx.x; tile < params.tiles; tile += gridDim.x) {
-    __syncthreads();  // the previous tile has been written
-#pragma unroll
-    for (int place = thread; place < kSlots; place += kSortThreads) {
-      keys[place] = kNoKey;
-      if (place < kPixels) {
-        keys[place] = read_pixel<Element, kWindow, kPixels>(params, tile, place, &gradients[place]);
-      }
-    }
-    for (int run = 2; run <= kSlots; run *= 2) {
-      for (int distance = run / 2; distance > 0; distance /= 2) {
-        __syncthreads();
-#pragma unroll
-        for (int i = thread; i < kSlots / 2; i += kSortThreads) {
-          const int low = 2 * i - (i & (distance - 1)), high = low + distance;
-          const std::uint32_t a = keys[low], b = keys[high];
-          if ((a > b) == ((low & run) == 0)) keys[low] = b, keys[high] = a;
-        }
-      }
-    }
-    __syncthreads();
-    auto* values = static_cast<Accum*>(params.sorted_values) + tile * kPixels;
-    for (int i = thread; i < kPixels; i += kSortThreads) {
-      const std::uint32_t key = keys[i];
-      params.sorted_keys[tile * kPixels + i] = key;
-      values[i] = key == kNoKey ? Accum{0} : gradients[key & ((1u << kPlaceBits) - 1)];
-    }
   }
 }
 
