@@ -41,7 +41,7 @@ def pixels_of(t: Tensor) -> Tensor:
 
 def exact(grad: Tensor, x: Tensor, weight: Tensor, index: Tensor, problem: Problem) -> Gradients:
     """In float64 on the CPU, sparse like the operator: what has no gradient takes no part, so that an infinity does not
-    meet a zero in it. An index beyond the channels selects nothing."""
+    meet a zero in it. An index that is no channel selects nothing."""
     if x.numel() == 0:
         return x.cpu().double(), torch.zeros_like(weight, dtype=torch.float64).cpu(), torch.zeros(problem.k).double()
     unbatched = x.dim() == 3
@@ -50,7 +50,8 @@ def exact(grad: Tensor, x: Tensor, weight: Tensor, index: Tensor, problem: Probl
     k, per_group, r, s = weight.shape
     g = pixels_of(grad).double() * problem.scale
     winner = pixels_of(index).long()
-    g, winner = torch.where(winner < k, g, 0.0), torch.where(winner < k, winner, 0)
+    is_channel = (winner >= 0) & (winner < k)
+    g, winner = torch.where(is_channel, g, 0.0), torch.where(is_channel, winner, 0)
     window = {"dilation": problem.dilation, "padding": problem.padding, "stride": problem.stride}
     columns = per_group * r * s
     # [n, groups, pixels, columns of a group]
@@ -58,7 +59,7 @@ def exact(grad: Tensor, x: Tensor, weight: Tensor, index: Tensor, problem: Probl
     group = winner // (k // problem.groups)
     mine = unfolded.gather(1, group.view(n, 1, -1, 1).expand(-1, 1, -1, columns)).squeeze(1)
     terms = (g.unsqueeze(2) * mine).reshape(-1, columns)
-    counted = (pixels_of(index).long() < k).flatten()
+    counted = is_channel.flatten()
     grad_weight = torch.zeros(k, columns, dtype=torch.float64).index_add_(0, winner.flatten()[counted], terms[counted])
     grad_bias = torch.zeros(k, dtype=torch.float64).index_add_(0, winner.flatten()[counted], g.flatten()[counted])
     spread = torch.zeros(n, problem.groups, g.shape[1], columns, dtype=torch.float64)

@@ -58,3 +58,9 @@ def describe(problem: Problem, precision: str = "ieee", with_indices: bool = Fal
         "weight_alignment": 16,
         "scale": problem.scale,
     }
+
+
+def plan_backward(
+    problem: Problem, device: str = "H200", wanted: tuple[bool, bool, bool] = (True, True, True)
+) -> _C.BackwardPlan:
+    return _C.plan_backward(describe(problem), DEVICES[device].as_dict(), wanted)

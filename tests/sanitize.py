@@ -18,7 +18,7 @@ from convmin import _C
 from gradients import check_bounds as check_gradients
 from gradients import make_case
 from oracle import check_bounds, solve
-from plans import DEVICES, describe
+from plans import DEVICES, describe, plan_backward
 from runner import SCALAR_KERNELS
 from support import DTYPES, STORAGES, Problem, fp32_class, random_problem
 
@@ -167,19 +167,48 @@ def run(kernel: str, problem: Problem, precision: str, with_indices: bool) -> No
     check_bounds(values.cpu(), None if indices is None else indices.cpu(), oracle)
 
 
+def backward_variant_of(problem: Problem, plan: _C.BackwardPlan) -> tuple[object, ...]:
+    """What of the kernels of grad_weight the problem takes."""
+    dtype = str(problem.dtype).removeprefix("torch.")
+    if plan["grad_weight"] == "window":
+        return "window", dtype, problem.storage, plan["ranges"] > 1
+    layout = plan["vectors"], plan["slice_images"] > 0, problem.groups > 1
+    return "runs", dtype, plan["team"], plan["team_chunks"] > 1, *layout
+
+
 def backward_problems() -> list[Problem]:
-    """Every kernel of the backward: both of each gradient, both sorts, all index types, lanes and layouts."""
+    """Every kernel of the backward: both of each gradient, one pass of the sort and several, all index types, lanes and
+    layouts; then the cheapest problem for each variant that none of these is."""
     shapes = [
         Problem(n=2, c=3, h=13, w=17, k=5, r=2, s=4, stride=(2, 1), padding=(1, 2), dilation=(1, 2)),
         Problem(n=2, c=12, h=11, w=9, k=9, groups=3, padding=(1, 1)),
         Problem(n=1, c=70, h=9, w=30, k=300, r=1, s=1),
         Problem(n=1, c=2, h=5, w=30, k=33000, r=1, s=1),
+        Problem(n=1, c=8, h=12, w=30, k=1100, r=1, s=1),
         Problem(n=2, c=40, h=19, w=67, k=20, padding=(1, 1)),
         Problem(n=1, c=16, h=40, w=128, k=150),
+        Problem(n=1, c=16, h=40, w=128, k=100, padding=(1, 1)),
     ]
     layouts = (*STORAGES[:2], "offset")
     problems = [s.replace(dtype=d, storage=m, weight_storage=m) for s, d, m in product(shapes, DTYPES, layouts)]
-    return [p for p in problems if p.k < 1000 or p.storage == "contiguous"]
+    problems = [p for p in problems if p.k < 10000 or p.storage == "contiguous"]
+    met = {backward_variant_of(p, plan_backward(p)) for p in problems}
+    rng = random.Random(1)
+    drawn = [backward_problem(rng) for _ in range(6000)]
+    for problem in sorted(drawn, key=lambda p: p.products):
+        variant = backward_variant_of(problem, plan_backward(problem))
+        if variant not in met:
+            met.add(variant)
+            problems.append(problem)
+    return problems
+
+
+def backward_problem(rng: random.Random) -> Problem:
+    """At random, with channels and groups that lead to teams of every size."""
+    problem = random_problem(rng, 2_000_000, ("normal",))
+    groups = rng.choice((1, 1, 2, 5))
+    problem = problem.replace(c=groups * rng.choice((1, 2, 3, 8, 16, 24, 40)), k=groups * rng.choice((1, 4, 9, 60)))
+    return problem.replace(n=problem.n or 1, groups=groups, storage=rng.choice(STORAGES[:2]))
 
 
 def main() -> int:

@@ -8,11 +8,22 @@ import convmin
 import pytest
 import torch
 from gradients import SPREADS, Case, check_bounds, dense, exact, make_case, unit
+from plans import plan_backward
 from support import DTYPES, FILLS, STORAGES, Problem, random_problem
 from torch import Tensor
 
 WIDE = Problem(n=2, c=64, h=19, w=131, k=128)  # 3 x 3 at stride 1, wide enough for the window kernels
+# Segments of one channel and of many, runs of a pixel and of many segments; by scalars, by vectors, and copied.
+DEPTHWISE = Problem(n=4, c=24, h=60, w=61, k=24, groups=24, stride=(2, 1), padding=(1, 1))
+DEEP = Problem(n=2, c=72, h=28, w=28, k=96, padding=(1, 1))
+MANY = Problem(n=2, c=16, h=20, w=31, k=1100, r=1, s=1)  # the list takes two passes to sort
 PROBLEMS = [
+    DEPTHWISE,
+    DEPTHWISE.replace(c=48, stride=(1, 3), dilation=(2, 1)),
+    DEEP,
+    DEEP.replace(c=144, groups=2, stride=(2, 2)),
+    DEEP.replace(c=75, k=7),
+    MANY,
     Problem(),
     Problem(n=None, padding=(1, 2), scale=-0.7),
     Problem(n=0),
@@ -48,10 +59,13 @@ def test_against_float64(problem: Problem, storage: str, dtype: torch.dtype, dev
 
 
 @pytest.mark.parametrize("spread", SPREADS)
-@pytest.mark.parametrize("problem", [Problem(c=9, k=12, groups=3), WIDE, Problem(k=300, r=1, s=1)], ids=str)
-def test_spreads_of_the_winners(problem: Problem, spread: str, device: str) -> None:
-    """Runs of a channel of every length, from one pixel to all."""
-    check_bounds(make_case(problem, device, spread))
+@pytest.mark.parametrize("storage", ["contiguous", "channels_last"])
+@pytest.mark.parametrize(
+    "problem", [Problem(c=9, k=12, groups=3), WIDE, Problem(k=300, r=1, s=1), DEPTHWISE, DEEP, MANY], ids=str
+)
+def test_spreads_of_the_winners(problem: Problem, storage: str, spread: str, device: str) -> None:
+    """Runs of a channel of every length, from one pixel to all, and channels that no pixel has."""
+    check_bounds(make_case(problem.replace(storage=storage, weight_storage=storage), device, spread))
 
 
 @pytest.mark.parametrize("layout", ["expanded", "transposed"])
@@ -62,7 +76,7 @@ def test_layouts_of_the_gradient(problem: Problem, layout: str, device: str) -> 
 
 
 @pytest.mark.parametrize("storage", STORAGES)
-@pytest.mark.parametrize("problem", [Problem(), WIDE], ids=str)
+@pytest.mark.parametrize("problem", [Problem(), WIDE, DEPTHWISE, DEEP], ids=str)
 def test_storages(problem: Problem, storage: str, device: str) -> None:
     check_bounds(make_case(problem.replace(storage=storage, weight_storage=storage), device))
 
@@ -152,7 +166,7 @@ def test_layouts_are_eagers(storage: str, device: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("spread", ["random", "one", "two"])
 def test_repeats_to_the_bit(spread: str, dtype: torch.dtype, device: str) -> None:
-    for problem in (WIDE, Problem(c=12, k=8, groups=4), Problem(k=300, r=1, s=1)):
+    for problem in (WIDE, Problem(c=12, k=8, groups=4), Problem(k=300, r=1, s=1), DEPTHWISE, DEEP, MANY):
         case = make_case(problem.replace(dtype=dtype), device, spread)
         first = case.run()
         for _ in range(4):
@@ -182,10 +196,35 @@ def test_random_problems(seed: int, device: str) -> None:
 @pytest.mark.cuda
 def test_an_index_beyond_the_channels_selects_nothing() -> None:
     """There is no error to raise without waiting for the device, and nothing out of bounds is read."""
-    for problem in (Problem(), WIDE, Problem(c=9, k=12, groups=3)):
-        case = make_case(problem, "cuda")
-        case.index.view(-1)[::3] = 255
-        check_bounds(case)
+    for problem in (Problem(), WIDE, Problem(c=9, k=12, groups=3), DEPTHWISE, DEEP):
+        for fraction in (3, 1):
+            case = make_case(problem, "cuda")
+            case.index.view(-1)[::fraction] = 255
+            check_bounds(case)
+
+
+@pytest.mark.cuda
+def test_a_negative_index_selects_nothing() -> None:
+    case = make_case(MANY, "cuda")
+    case.index.view(-1)[::3] = -1
+    check_bounds(case)
+
+
+@pytest.mark.cuda
+def test_slices() -> None:
+    """A copy of the input beyond 128 MiB is made in parts, whose sums are added before they are rounded."""
+    problem = Problem(n=3, c=16, h=1000, w=1000, k=9, stride=(3, 3))
+    for dtype in (torch.float32, torch.float16):
+        problem = problem.replace(dtype=dtype, n=3 if dtype == torch.float32 else 6)
+        assert plan_backward(problem)["slices"] == 2
+        for spread in ("random", "one"):
+            case = make_case(problem, "cuda", spread)
+            mine = case.run((False, True, True))
+            assert all(torch.equal(a, b) for a, b in zip(mine[1:], case.run((False, True, True))[1:], strict=True))
+            double = Case(case.grad.double(), case.x.double(), case.weight.double(), case.index, problem)
+            for result, true in zip(mine[1:], double.run((False, True, True))[1:], strict=True):
+                # Sums of 300 thousand normal terms: of a size of 1000, rounded once.
+                torch.testing.assert_close(result.double(), true, rtol=2 * unit(dtype), atol=1e-2)
 
 
 def test_an_index_beyond_the_channels_is_an_error_on_the_cpu() -> None:

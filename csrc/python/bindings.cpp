@@ -107,6 +107,52 @@ py::dict plan_as_dict(const py::dict& problem, const py::dict& device, const std
   return result;
 }
 
+const char* name_of(GradInputKernel kernel) {
+  switch (kernel) {
+    case GradInputKernel::kNone: return "none";
+    case GradInputKernel::kGeneral: return "general";
+    case GradInputKernel::kGroups: return "groups";
+    case GradInputKernel::kWindow: return "window";
+  }
+  return "";
+}
+
+const char* name_of(GradWeightKernel kernel) {
+  switch (kernel) {
+    case GradWeightKernel::kNone: return "none";
+    case GradWeightKernel::kRuns: return "runs";
+    case GradWeightKernel::kWindow: return "window";
+  }
+  return "";
+}
+
+py::dict plan_backward_as_dict(const py::dict& problem, const py::dict& device, const std::array<bool, 3>& wanted) {
+  BackwardProblem backward{};
+  backward.forward = parse_problem(problem);
+  backward.index_type = index_type(backward.forward.k);
+  backward.grad_input_channels_last = backward.forward.input_strides[1] == 1;
+  backward.wants_input = wanted[0], backward.wants_weight = wanted[1], backward.wants_bias = wanted[2];
+  const BackwardPlan plan = plan_backward(backward, parse_device(device));
+  py::dict result;
+  result["accepted"] = plan.accepted;
+  result["reason"] = plan.reason;
+  if (!plan.accepted) return result;
+  result["grad_input"] = name_of(plan.grad_input);
+  result["lanes"] = plan.lanes;
+  result["grad_weight"] = name_of(plan.grad_weight);
+  result["ranges"] = plan.ranges;
+  result["slices"] = plan.slices;
+  result["slice_pixels"] = plan.slice_pixels;
+  result["slice_images"] = plan.slice_images;
+  result["sort_passes"] = plan.sort_passes;
+  result["vectors"] = plan.vectors;
+  result["team"] = plan.team;
+  result["team_chunks"] = plan.team_chunks;
+  result["segment_pixels"] = plan.segment_pixels;
+  result["workspace_bytes"] = plan.workspace_bytes;
+  return result;
+}
+
 py::tuple plan_slabs_as_tuple(std::int64_t n, std::int64_t k, std::int64_t oh, std::int64_t ow,
                               std::int64_t element_size) {
   const SlabPlan plan = plan_slabs(n, k, oh, ow, element_size);
@@ -147,6 +193,8 @@ PYBIND11_MODULE(_C, m) {
   m.def("build_info", &convmin::build_info, "Versions, CUDA architectures and kernels of this build.");
   m.def("plan", &convmin::plan_as_dict, py::arg("problem"), py::arg("device"), py::arg("kernel") = "",
         "The CUDA plan for a problem on a device, neither of which needs to exist.");
+  m.def("plan_backward", &convmin::plan_backward_as_dict, py::arg("problem"), py::arg("device"), py::arg("wanted"),
+        "The CUDA plan for gradients; `wanted`: of the input, the weight and the bias.");
   m.def("plan_slabs", &convmin::plan_slabs_as_tuple, py::arg("n"), py::arg("k"), py::arg("oh"), py::arg("ow"),
         py::arg("element_size"), "The CPU plan: (images, rows) of a slab.");
 }

@@ -139,9 +139,10 @@ struct RunsWalk {
       const int at = first + i;
       Corner corner{0, static_cast<int>(kOutsidePixel), static_cast<int>(kOutsidePixel)};
       Term<Accum> term{0, static_cast<std::uint32_t>(params.k)};
-      if (at < params.list_pixels) term.channel = params.list.channels[at];
+      std::uint32_t number = 0;
+      if (at < params.list_pixels) term.channel = params.list.channels[at], number = params.list.numbers[at];
       if (term.channel < static_cast<std::uint32_t>(params.k)) {
-        const PixelPlace place = place_of(params.first_pixel + params.list.numbers[at], params.oh, params.ow);
+        const PixelPlace place = place_of(params.first_pixel + number, params.oh, params.ow);
         term.gradient = read_gradient<Element>(params, locate(params, place.n, place.h, place.w).grad);
         const auto group = term.channel / static_cast<std::uint32_t>(params.group_outputs);
         corner.h = place.h * params.stride_h - params.padding_h;
@@ -266,7 +267,7 @@ struct RunsWalk {
 };
 
 template <typename Element, int kVector>
-__global__ void __launch_bounds__(kRunsThreads, 4)
+__global__ void __launch_bounds__(kRunsThreads, kRunsResident)
     conv_scale_min_grad_weight_runs(const __grid_constant__ Params params) {
   using T = Runs<Element, kVector>;
   __shared__ Corner corners[T::kWarps][T::kSlots];

@@ -192,19 +192,24 @@ const char* plan_runs(const BackwardProblem& backward, const Device& device, Bac
   plan->team_chunks = static_cast<int>(std::max<std::int64_t>(1, ceil_divide(vectors, plan->team * parts)));
 
   // Segments: short ones fill the GPU, and long ones leave few pieces, each of which is written and read again. As many
-  // as give each multiprocessor 16 warps; up to 64, for its blocks to be of equal load, where segments stay long.
+  // as fill each multiprocessor once; up to four times while they stay long, never a little more than that.
   constexpr std::int64_t kEnoughPixels = 128, kMostPixels = 256, kMostSegments = 16384;
+  constexpr double kPieceBytes = 1 << 27;
   const std::int64_t round = std::max(plan->team, kRoundPixels);
-  const double lanes = static_cast<double>(pixels) * plan->team_chunks * plan->team / 32;  // warps of one pixel each
-  const auto for_warps = [&](int warps) {
-    return static_cast<std::int64_t>(lanes / (warps * std::max(1, device.sm_count)));
-  };
-  std::int64_t segment = std::max(std::min(for_warps(16), kEnoughPixels), for_warps(64));
-  segment = std::max(std::min(segment, kMostPixels), ceil_divide(pixels, kMostSegments));
-  segment = round_up(std::max<std::int64_t>(segment, 1), round);
+  // Of a warp that would have them all by itself.
+  const double walk = static_cast<double>(pixels) * plan->team_chunks * plan->team / 32;
+  std::int64_t segment = kMostPixels;
+  for (int waves = 1; waves <= 4 && segment > kEnoughPixels; ++waves) {
+    const int warps = waves * kRunsResident * kRunsThreads / 32 * std::max(1, device.sm_count);
+    segment = static_cast<std::int64_t>(std::min(walk / warps, static_cast<double>(kMostPixels)));
+  }
+  const int accum = problem.dtype == DType::kFloat64 ? 8 : 4;
+  const double piece_bytes = 2.0 * static_cast<double>(columns * accum) * static_cast<double>(pixels);
+  const auto affordable = static_cast<std::int64_t>(piece_bytes / kPieceBytes);
+  segment = round_up(std::max({segment, affordable, ceil_divide(pixels, kMostSegments), std::int64_t{1}}), round);
   plan->segment_pixels = static_cast<int>(std::min(segment, round_up(std::max<std::int64_t>(pixels, 1), round)));
 
-  const int quad = problem.dtype == DType::kFloat64 ? 2 : 4;
+  const int quad = kVectorBytes / accum;
   plan->finish_width = 1;
   while (plan->finish_width < kMaxFinishWidth && plan->finish_width * quad < columns) plan->finish_width *= 2;
   plan->finish_chunks = static_cast<int>(std::max<std::int64_t>(1, ceil_divide(columns, plan->finish_width * quad)));
@@ -264,7 +269,9 @@ const char* plan_weight(const BackwardProblem& backward, const Device& device, B
   double window_cost, runs_cost;
   const bool can_be_window = plan_window(backward, device, &window, &window_cost);
   const char* reason = plan_runs(backward, device, plan, &runs_cost);
-  if (can_be_window && (reason != nullptr || window_cost <= runs_cost)) {
+  // Both are estimates: the window kernel gives way where it is slower beyond doubt.
+  constexpr double kDoubt = 1.25;
+  if (can_be_window && (reason != nullptr || window_cost <= kDoubt * runs_cost)) {
     *plan = window;
     reserve_window(plan, workspace);
     return nullptr;

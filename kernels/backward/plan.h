@@ -33,10 +33,10 @@ constexpr std::int64_t window_shared(std::int64_t range) {
 
 // grad_weight, kRuns.
 inline constexpr int kListThreads = 256, kListWarps = kListThreads / 32;
-inline constexpr int kMaxDigitBits = 10;  // of a pass of the sort: a block's counters fit 48 KB
-inline constexpr int kRunsThreads = 128;
-inline constexpr int kMinTeam = 4, kMaxTeam = 32;  // lanes that share a segment
-inline constexpr int kRoundPixels = 16;            // of a segment, staged at a time by a team of up to as many lanes
+inline constexpr int kMaxDigitBits = 10;                     // of a pass of the sort: a block's counters fit 48 KB
+inline constexpr int kRunsThreads = 128, kRunsResident = 4;  // blocks a multiprocessor
+inline constexpr int kMinTeam = 4, kMaxTeam = 32;            // lanes that share a segment
+inline constexpr int kRoundPixels = 16;  // of a segment, staged at a time by a team of up to as many lanes
 constexpr int parts_of(int vector) { return vector > 1 ? 2 : 3; }  // vectors of columns a lane
 inline constexpr int kFinishThreads = 256, kMaxFinishWidth = 64;
 inline constexpr int kCopyThreads = 256, kCopyPixels = 64, kCopyChannels = 32;

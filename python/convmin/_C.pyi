@@ -56,6 +56,26 @@ class Plan(TypedDict, total=False):
     shared_memory: int
     workspace_bytes: int
 
+class BackwardPlan(TypedDict, total=False):
+    # Always there.
+    accepted: bool
+    reason: str
+    # There where accepted.
+    grad_input: str
+    lanes: int
+    grad_weight: str
+    ranges: int
+    slices: int
+    slice_pixels: int
+    slice_images: int
+    sort_passes: int
+    vectors: bool
+    team: int
+    team_chunks: int
+    segment_pixels: int
+    workspace_bytes: int
+
 def build_info() -> BuildInfo: ...
 def plan(problem: Problem, device: Device, kernel: str = "") -> Plan: ...
+def plan_backward(problem: Problem, device: Device, wanted: tuple[bool, bool, bool]) -> BackwardPlan: ...
 def plan_slabs(n: int, k: int, oh: int, ow: int, element_size: int) -> tuple[int, int]: ...
