@@ -15,13 +15,10 @@
 
 namespace convmin::sm90::patch {
 
-inline constexpr int kPacksAhead = 4;  // of a thread: loaded before the first is stored
-inline constexpr int kSlice = kPacksAhead * kPrepareThreads;
-
-// Of a filter: a slice of its packs each or, where all of them decide on a scale, one.
+// Of a filter: with its packs a thread each, or, where all of them decide on a scale, one.
 template <typename T>
 __host__ __device__ int blocks_per_filter(const Params& params) {
-  return T::kScaled ? 1 : (params.chunks * params.r * params.s * T::kPacks + kSlice - 1) / kSlice;
+  return T::kScaled ? 1 : (params.chunks * params.r * params.s * T::kPacks + kPrepareThreads - 1) / kPrepareThreads;
 }
 
 // The filter's power of two, from its largest weight; notes which input channels it has large weights for.
@@ -39,8 +36,7 @@ __device__ __forceinline__ float scale_filter(const Params& params, int k, const
   return up;
 }
 
-// The packs first, first + kPrepareThreads, ... before `end` of an output channel of a padded group. `first` is a
-// thread's.
+// The packs first, first + kPrepareThreads, ... before `end` of an output channel of a padded group.
 template <typename T>
 __device__ __forceinline__ void pack_filter(const Params& params, int row, int first, int end) {
   struct alignas(16) Operands {
@@ -58,7 +54,9 @@ __device__ __forceinline__ void pack_filter(const Params& params, int row, int f
   }
   auto* image = static_cast<std::uint8_t*>(params.packed_weight) +
                 static_cast<std::int64_t>(block) * params.chunks * taps * T::kStageBytes + n * kRowBytes;
-  const auto store = [&](const PackAt& at, const auto& pack) {
+  for (int i = first; i < min(end, filter.packs()); i += kPrepareThreads) {
+    const PackAt at = filter.at(i);
+    const auto pack = filter.load(at);
     Operands operands;
 #pragma unroll
     for (int j = 0; j < T::kPack; ++j) {
@@ -74,18 +72,6 @@ __device__ __forceinline__ void pack_filter(const Params& params, int row, int f
     auto* target =
         image + static_cast<std::int64_t>(at.chunk * taps + at.tap) * T::kStageBytes + (at.pack ^ (n & 7)) * 16;
     *reinterpret_cast<uint4*>(target) = *reinterpret_cast<const uint4*>(&operands);
-  };
-  const int last = min(end, filter.packs());
-  for (int i = first; i < last; i += kSlice) {
-    typename std::remove_const_t<decltype(filter)>::Pack packs[kPacksAhead];
-#pragma unroll
-    for (int j = 0; j < kPacksAhead; ++j) {
-      if (i + j * kPrepareThreads < last) packs[j] = filter.load(filter.at(i + j * kPrepareThreads));
-    }
-#pragma unroll
-    for (int j = 0; j < kPacksAhead; ++j) {
-      if (i + j * kPrepareThreads < last) store(filter.at(i + j * kPrepareThreads), packs[j]);
-    }
   }
 }
 
@@ -113,8 +99,8 @@ __global__ void __launch_bounds__(kPrepareThreads)
   }
   if (!params.packs) return;
   const int per_row = blocks_per_filter<T>(params);
-  const int row = block / per_row, slice = (block - row * per_row) * kSlice;
-  pack_filter<T>(params, row, slice + static_cast<int>(threadIdx.x), T::kScaled ? INT_MAX : slice + kSlice);
+  const int row = block / per_row, slice = (block - row * per_row) * kPrepareThreads;
+  pack_filter<T>(params, row, slice + static_cast<int>(threadIdx.x), T::kScaled ? INT_MAX : slice + kPrepareThreads);
 }
 
 }  // namespace convmin::sm90::patch

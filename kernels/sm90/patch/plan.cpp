@@ -70,7 +70,6 @@ constexpr double kCyclesPerUnit = 3000;      // tables, the first loads
 constexpr double kCyclesPerSum = 0.1;        // of a part's sums, written or read
 constexpr double kCyclesPerResult = 0.03;    // of the epilogue, for an output of a block
 constexpr double kCyclesPerSplit = 200;      // of a tile's minima, written or read
-constexpr double kNarrowTile = 1.6;          // time of a product of 64 output channels, of half of one of 128
 constexpr double kLatency = 4000;            // from asking memory to having the answer, where all ask
 
 // Of the memory that a copy may take where there is another way: the operator is there to save memory.
@@ -108,8 +107,10 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
   const double outputs = static_cast<double>(kSubtile * kConsumers * choice->per_consumer) * choice->tile_n;
   const double patch_bytes = static_cast<double>(choice->patch.pixels) * kRowBytes;
   const double weight_bytes = static_cast<double>(taps * choice->tile_n) * kRowBytes;
-  // Four steps of 16 in K, 2048 a cycle. A narrow tile reads shared memory as fast as it goes.
-  const double multiply = static_cast<double>(taps) * outputs / 32 * (choice->tile_n == 64 ? kNarrowTile : 1.0);
+  // Four steps of 16 in K, 2048 a cycle. A narrow tile reads shared memory as fast as it goes, where float32 is
+  // rounded.
+  const double narrow = choice->tile_n != 64 ? 1.0 : operand_size(problem, choice->scaled) == 4 ? 1.6 : 1.25;
+  const double multiply = static_cast<double>(taps) * outputs / 32 * narrow;
   for (std::int64_t parts = 1; parts <= most; ++parts) {
     const std::int64_t units = choice->tiles * splits * parts, active = std::min<std::int64_t>(units, device.sm_count);
     const double rate = std::min(64.0, 24.0 * device.sm_count / static_cast<double>(active));

@@ -1,6 +1,6 @@
 // The producer warpgroup: one thread has the copy engine bring the input under a tile, chunk of channels by chunk, into
-// the ring's slots as [pixel][128 bytes], swizzled; one streams the weight. float32 that is to multiply as TF32 is rounded
-// in its slot, by two warps.
+// the ring's slots as [pixel][128 bytes], swizzled; one streams the weight. float32 that is to multiply as TF32 is
+// rounded in its slot, by two warps.
 #pragma once
 
 #include "ptx/mma.cuh"
@@ -104,7 +104,7 @@ __device__ __forceinline__ void round_vectors(std::uint32_t first) {
 
 template <typename T>
 __device__ __forceinline__ void round_input(const Params& params, const Shared& shared, int thread) {
-  constexpr int kAhead = 16;
+  constexpr int kAhead = 8;
   static_assert(8 * kRowBytes / 16 == kRounders, "a patch's groups of 8 pixels are a vector of each thread");
   Cursor cursor;
   for_each_slot(params, [&](const Unit&, int, int) {
@@ -112,7 +112,6 @@ __device__ __forceinline__ void round_input(const Params& params, const Shared& 
     std::uint32_t at = shared.slots + cursor.slot * params.patch.pixels * kRowBytes + thread * 16;
     int left = params.patch.pixels / 8;
     for (; left >= kAhead; left -= kAhead, at += kAhead * kRounders * 16) round_vectors<kAhead>(at);
-    for (; left >= kAhead / 4; left -= kAhead / 4, at += kAhead / 4 * kRounders * 16) round_vectors<kAhead / 4>(at);
     for (; left > 0; --left, at += kRounders * 16) round_vectors<1>(at);
     ptx::fence_proxy_async();
     ptx::mbarrier_arrive(cursor.full(shared.input));

@@ -24,8 +24,8 @@ struct Traits {
   static constexpr int kSteps = kRowBytes / 32;  // of the tensor cores, in a chunk
   static constexpr int kStageBytes = kTileN * kRowBytes;
   static constexpr int kStartRegisters = 168;
-  static constexpr int kConsumerRegisters = sizeof(Operand) == 4 ? 200 : 216;
-  static constexpr int kProducerRegisters = sizeof(Operand) == 4 ? 104 : 72;  // float32 is rounded on its way
+  static constexpr int kConsumerRegisters = 216;
+  static constexpr int kProducerRegisters = 72;
   static_assert(kScaled || std::is_same_v<Element, Operand>, "operands are the elements, or narrower");
   static_assert(kProducerRegisters + kConsumers * kConsumerRegisters <= (1 + kConsumers) * kStartRegisters,
                 "or the consumers wait for ever");
