@@ -99,9 +99,14 @@ __global__ void __launch_bounds__(kFinishThreads)
   const int thread = static_cast<int>(threadIdx.x), threads = params.empty_threads;
   const std::int64_t k = (block - run_blocks) * (kFinishThreads / threads) + thread / threads;
   if (k >= params.k || params.present[k] != 0) return;
-  for (int column = thread % threads; column < params.columns; column += threads) {
-    const Column at = column_at(params, column);
-    if (at.channel >= params.group_channels || at.r >= params.r) continue;
+  // In the order in which they are neighbours in grad_weight.
+  const bool by_channel = params.grad_weight_stride_c == 1;
+  const int taps = params.r * params.s, count = params.grad_weight != nullptr ? params.group_channels * taps : 0;
+  for (int i = thread % threads; i < count; i += threads) {
+    const int channel = by_channel ? i % params.group_channels : i / taps;
+    const int tap = by_channel ? i / params.group_channels : i % taps;
+    const Column at{channel, tap / params.s, tap % params.s};
+    const int column = params.channel_fastest ? tap * params.tap_width + channel : channel * taps + tap;
     deliver<Element>(params, k, column, grad_weight_place(params, at), 0);
   }
   if (params.grad_bias != nullptr && thread % threads == 0) deliver_bias<Element>(params, k, 0);
