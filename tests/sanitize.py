@@ -25,6 +25,7 @@ from support import DTYPES, STORAGES, Problem, fp32_class, random_problem
 # (kernel, dtype, gather, tile, which of its loops and launches the problem takes, whether the index is asked for)
 Variant = tuple[str, str, str, tuple[int, ...], tuple[int, ...], bool]
 Case = tuple[Problem, str, bool]  # with its float32 class, and whether the index is asked for
+MAX_PRODUCTS = 300_000_000  # of a problem made larger: a sanitizer takes seconds for as many
 
 
 def candidates() -> list[Problem]:
@@ -49,7 +50,7 @@ def candidates() -> list[Problem]:
         problems += [image, image.replace(r=3, s=3, padding=(1, 1), bias=False)]
     # For kernels that cut sums over blocks, or copy their input: many channels, and channels that no vector fits.
     for dtype, storage, groups, c, k, side in product(
-        DTYPES, STORAGES[:2], (1, 2), (18, 33, 130, 264), (40, 72, 200, 300), (16, 40, 136, 200)
+        DTYPES, STORAGES[:2], (1, 2), (18, 33, 72, 130, 264), (40, 72, 136, 200, 300), (16, 28, 40, 56, 80, 112, 136, 200)
     ):
         image = Problem(n=1, c=c * groups, h=side, w=side, k=k * groups, r=1, s=1, groups=groups)
         image = image.replace(dtype=dtype, storage=storage)
@@ -143,12 +144,15 @@ def choose(device: _C.Device, kernels: list[str]) -> dict[Variant, list[Case]]:
 
 
 def kinds(kernel: str, problem: Problem) -> list[Problem]:
-    """The problem at a misaligned address too; for persistent kernels, with rows enough that each block does several,
-    and with numbers that tensor cores leave to the portable kernel."""
-    if kernel not in ("simt", "direct", "sm80"):
-        return [problem.replace(h=max(problem.h, 280)), problem.replace(fill="overflow16")]
-    others = [problem.replace(fill="overflow16")] if kernel == "sm80" and problem.dtype == torch.float32 else []
-    return [problem, problem.replace(storage="offset"), *others]
+    """The problem, in float32 with a number that tensor cores leave to the portable kernel; at a misaligned address too
+    or, for persistent kernels, with rows enough that each block does several."""
+    noted = problem.replace(fill="one_negative_inf") if problem.dtype == torch.float32 else problem
+    if kernel in ("simt", "direct"):
+        return [problem, problem.replace(storage="offset")]
+    if kernel == "sm80":
+        return [noted, problem.replace(storage="offset")]
+    taller = problem.replace(h=max(problem.h, 280))
+    return [noted, taller] if taller.products <= MAX_PRODUCTS else [noted]
 
 
 def run(kernel: str, problem: Problem, precision: str, with_indices: bool) -> None:
