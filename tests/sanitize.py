@@ -49,8 +49,9 @@ def candidates() -> list[Problem]:
         image = Problem(n=1, c=c, h=side, w=side, k=k, r=1, s=1, dtype=dtype, storage=storage)
         problems += [image, image.replace(r=3, s=3, padding=(1, 1), bias=False)]
     # For kernels that cut sums over blocks, or copy their input: many channels, and channels that no vector fits.
+    sides = (16, 28, 40, 56, 80, 112, 136, 200)
     for dtype, storage, groups, c, k, side in product(
-        DTYPES, STORAGES[:2], (1, 2), (18, 33, 72, 130, 264), (40, 72, 136, 200, 300), (16, 28, 40, 56, 80, 112, 136, 200)
+        DTYPES, STORAGES[:2], (1, 2), (18, 33, 72, 130, 264), (40, 72, 136, 200, 300), sides
     ):
         image = Problem(n=1, c=c * groups, h=side, w=side, k=k * groups, r=1, s=1, groups=groups)
         image = image.replace(dtype=dtype, storage=storage)
