@@ -126,14 +126,7 @@ class _Graph:
         if config.toolkit is not None:
             host_compiler = ["-ccbin", config.cxx[-1]] if len(config.cxx) == 1 else []
             common = [
-                *[
-                    "-std=c++17",
-                    "-O3",
-                    "-lineinfo",
-                    "-Xfatbin=-compress-all",
-                    "-Xcompiler",
-                    ",".join(["-fPIC", *_WARNINGS]),
-                ],
+                *["-std=c++17", "-O3", "-Xfatbin=-compress-all", "-Xcompiler", ",".join(["-fPIC", *_WARNINGS])],
                 *["-Werror", "all-warnings", "-Xptxas", "-v", *host_compiler, *include],
                 *[f"-I{path}" for path in config.toolkit.include_dirs[1:]],
             ]
