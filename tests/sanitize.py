@@ -145,9 +145,11 @@ def choose(device: _C.Device, kernels: list[str]) -> dict[Variant, list[Case]]:
 
 
 def kinds(kernel: str, problem: Problem) -> list[Problem]:
-    """The problem, in float32 with a number that tensor cores leave to the portable kernel; at a misaligned address too
-    or, for persistent kernels, with rows enough that each block does several."""
-    noted = problem.replace(fill="one_negative_inf") if problem.dtype == torch.float32 else problem
+    """The problem, in float32 with numbers that tensor cores leave to the portable kernel, one of them where all would
+    take it long; at a misaligned address too or, for persistent kernels, with rows enough that each block does several.
+    """
+    left = "overflow16" if 10 * problem.products <= MAX_PRODUCTS else "one_negative_inf"
+    noted = problem.replace(fill=left) if problem.dtype == torch.float32 else problem
     if kernel in ("simt", "direct"):
         return [problem, problem.replace(storage="offset")]
     if kernel == "sm80":

@@ -7,25 +7,12 @@
 #include <algorithm>
 
 #include "checks.h"
+#include "cuda/problem.h"
 #include "force_kernel.h"
 #include "forward.h"
 
 namespace convmin {
 namespace {
-
-DType dtype_of(at::ScalarType type) {
-  switch (type) {
-    case at::kFloat: return DType::kFloat32;
-    case at::kDouble: return DType::kFloat64;
-    case at::kHalf: return DType::kFloat16;
-    default: return DType::kBFloat16;  // check_tensors lets nothing else through
-  }
-}
-
-int alignment_of(const at::Tensor& tensor) {
-  const auto address = reinterpret_cast<std::uintptr_t>(tensor.const_data_ptr());
-  return static_cast<int>(address == 0 ? 16 : std::min<std::uintptr_t>(16, address & -address));
-}
 
 Problem make_problem(const Geometry<std::int64_t>& geometry, const at::Tensor& input, const at::Tensor& weight,
                      bool has_bias, bool with_indices, double scale, const Convolution<std::int64_t>& convolution) {

@@ -8,18 +8,10 @@
 
 #include "backward.h"
 #include "conv_scale_min.h"
+#include "cuda/problem.h"
 
 namespace convmin {
 namespace {
-
-DType dtype_of(at::ScalarType type) {
-  switch (type) {
-    case at::kFloat: return DType::kFloat32;
-    case at::kDouble: return DType::kFloat64;
-    case at::kHalf: return DType::kFloat16;
-    default: return DType::kBFloat16;  // check_tensors lets nothing else through
-  }
-}
 
 IndexType index_type_of(at::ScalarType type) {
   return type == at::kByte ? IndexType::kUInt8 : type == at::kShort ? IndexType::kInt16 : IndexType::kInt32;
@@ -59,8 +51,7 @@ Gradients backward(const at::Tensor& grad_output, const at::Tensor& input, const
   problem.dilation_h = dilation[0], problem.dilation_w = dilation[1];
   problem.groups = groups;
   problem.scale = scale;
-  const auto address = reinterpret_cast<std::uintptr_t>(input.const_data_ptr());
-  problem.input_alignment = static_cast<int>(address == 0 ? 16 : std::min<std::uintptr_t>(16, address & -address));
+  problem.input_alignment = alignment_of(input);
   std::copy(input.strides().begin(), input.strides().end(), problem.input_strides + (geometry.batched ? 0 : 1));
   std::copy_n(weight.strides().begin(), 4, problem.weight_strides);
   backward.index_type = index_type_of(indices.scalar_type());

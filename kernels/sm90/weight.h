@@ -12,13 +12,19 @@ struct Weight {
   bool vectors;          // and next to each other, in whole aligned vectors of 16 bytes
 };
 
+// Whether a filter's channels can be read in whole aligned vectors of 16 bytes.
+inline bool weight_vectors_fit(const Problem& problem) {
+  const std::int64_t size = element_size(problem.dtype), *strides = problem.weight_strides;
+  bool fit = strides[1] == 1 && problem.c / problem.groups * size % 16 == 0 && problem.weight_alignment % 16 == 0;
+  const std::int64_t extents[] = {problem.k, 1, problem.r, problem.s};
+  for (const int axis : {0, 2, 3}) fit = fit && (extents[axis] == 1 || strides[axis] * size % 16 == 0);
+  return fit;
+}
+
 inline Weight make_weight(const Problem& problem, const void* data) {
   const std::int64_t* strides = problem.weight_strides;
-  const std::int64_t size = element_size(problem.dtype), channels = problem.c / problem.groups;
-  const bool inside = channels > 1 && strides[1] < strides[problem.s > 1 ? 3 : 2];
-  bool vectors = strides[1] == 1 && channels * size % 16 == 0 && reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
-  const std::int64_t extents[] = {problem.k, 1, problem.r, problem.s};
-  for (const int axis : {0, 2, 3}) vectors = vectors && (extents[axis] == 1 || strides[axis] * size % 16 == 0);
+  const bool inside = problem.c / problem.groups > 1 && strides[1] < strides[problem.s > 1 ? 3 : 2];
+  const bool vectors = weight_vectors_fit(problem);
   return {data, strides[0], strides[1], strides[2], strides[3], inside || vectors, vectors};
 }
 

@@ -8,6 +8,7 @@
 #include "common/fallback.h"
 #include "common/planning.h"
 #include "sm90/patch/tiles.h"
+#include "sm90/weight.h"
 
 namespace convmin::sm90::patch {
 namespace {
@@ -152,13 +153,11 @@ bool is_scaled(const Problem& problem, const Plan& plan) {
 }
 
 bool packs_weight(const Problem& problem) {
-  const std::int64_t channels = problem.c / problem.groups, *strides = problem.weight_strides;
-  bool fits = problem.dtype != DType::kFloat32 && problem.weight_alignment % 16 == 0 && channels % 8 == 0;
-  const std::int64_t extents[] = {problem.k, channels, problem.r, problem.s};
-  for (const int axis : {0, 2, 3}) {
-    fits = fits && (extents[axis] == 1 || (strides[axis] != 0 && strides[axis] % 8 == 0));
+  const std::int64_t extents[] = {problem.k, 1, problem.r, problem.s};
+  for (const int axis : {0, 2, 3}) {  // the copy engine takes no stride of zero
+    if (extents[axis] > 1 && problem.weight_strides[axis] == 0) return true;
   }
-  return !fits || strides[1] != 1;
+  return problem.dtype == DType::kFloat32 || !weight_vectors_fit(problem);
 }
 
 bool is_copied(const Problem& problem, bool scaled) { return scaled || !vectors_fit(simplified(problem)); }
