@@ -38,7 +38,7 @@ def describe(problem: Problem, precision: str = "ieee", with_indices: bool = Fal
     def strides(a: int, b: int, h: int, w: int, channels_last: bool) -> tuple[int, int, int, int]:
         return (b * h * w, 1, w * b, b) if channels_last else (b * h * w, h * w, w, 1)
 
-    last = problem.storage == "channels_last"
+    input_last, weight_last = (s == "channels_last" for s in (problem.storage, problem.weight_storage))
     group_channels = problem.c // problem.groups
     return {
         "dtype": str(problem.dtype).removeprefix("torch."),
@@ -52,8 +52,8 @@ def describe(problem: Problem, precision: str = "ieee", with_indices: bool = Fal
         "padding": problem.padding,
         "dilation": problem.dilation,
         "groups": problem.groups,
-        "input_strides": strides(n, problem.c, problem.h, problem.w, last),
-        "weight_strides": strides(problem.k, group_channels, problem.r, problem.s, last),
+        "input_strides": strides(n, problem.c, problem.h, problem.w, input_last),
+        "weight_strides": strides(problem.k, group_channels, problem.r, problem.s, weight_last),
         "input_alignment": 16,
         "weight_alignment": 16,
         "scale": problem.scale,

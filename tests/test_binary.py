@@ -81,28 +81,45 @@ def test_every_architecture_is_there(resource_usage: str) -> None:
         assert f"sm_{name.removesuffix('+PTX').replace('.', '')}" in present
 
 
-def test_mma_sync_kernels_multiply_on_tensor_cores() -> None:
-    """HMMA in each of them, as often as its tile has fragments in half a step, for the oldest architecture built."""
+def instructions(wanted: str, least: float) -> dict[str, list[str]]:
+    """Each function's instructions that match, in order, for the oldest architecture built that is no older."""
     tool = find_tool("cuobjdump")
-    archs = [name for name in convmin.build_info()["cuda_archs"] if float(name.rstrip("af").removesuffix("+PTX")) >= 8]
+    versions = {name: float(name.removesuffix("+PTX").rstrip("af")) for name in convmin.build_info()["cuda_archs"]}
+    archs = [name for name, version in versions.items() if version >= least]
     if tool is None or not archs:
-        pytest.skip("no cuobjdump, or nothing built for 8.0 or newer")
+        pytest.skip(f"no cuobjdump, or nothing built for {least} or newer")
     architecture = f"sm_{archs[0].removesuffix('+PTX').replace('.', '')}"
     finished = subprocess.run(
         [tool, "-sass", "-arch", architecture, str(LIBRARY)], capture_output=True, text=True, timeout=300
     )
     assert finished.returncode == 0, finished.stderr
-    instructions: dict[str, int] = {}
-    function = ""
-    for line in finished.stdout.splitlines():
-        if match := re.match(r"\s*Function : (\S+)", line):
-            function = match[1]
-        elif "HMMA." in line:
-            instructions[function] = instructions.get(function, 0) + 1
-    ours = [name for name in re.findall(r"Function : (\S+)", finished.stdout) if "conv_scale_min_sm80I" in name]
+    found: dict[str, list[str]] = {}
+    for match in re.finditer(rf"Function : (\S+)|({wanted})", finished.stdout):
+        if match[1]:
+            ours = found.setdefault(match[1], [])
+        else:
+            ours.append(match[2])
+    return found
+
+
+def test_mma_sync_kernels_multiply_on_tensor_cores() -> None:
+    """HMMA in each of them, as often as its tile has fragments in half a step, for the oldest architecture built."""
+    ours = {name: found for name, found in instructions(r"HMMA\.", 8.0).items() if "conv_scale_min_sm80I" in name}
     assert len(ours) == 40, "3 element types x 3 gathers x 4 tiles, and 4 for float32 as float16"
-    for name in ours:
-        assert instructions.get(name, 0) >= 2 * 8, name
+    for name, found in ours.items():
+        assert len(found) >= 2 * 8, name
+
+
+def test_wgmma_is_not_waited_for_one_by_one() -> None:
+    """Where the compiler loses track of the registers that wgmma writes it waits after each, and says so in passing."""
+    if not any(name.startswith("9.0a") for name in convmin.build_info()["cuda_archs"]):
+        pytest.skip("nothing built for 9.0a")
+    multiplying = {
+        name: found for name, found in instructions(r"HGMMA|WARPGROUP\.DEPBAR", 9.0).items() if "HGMMA" in found
+    }
+    assert len(multiplying) >= 32, "of the patches alone, 4 types of operands x 2 widths x 2 heights x with an index"
+    for name, found in multiplying.items():
+        assert 2 * found.count("WARPGROUP.DEPBAR") < found.count("HGMMA"), name
 
 
 def test_static_shared_memory_is_portable(resource_usage: str) -> None:

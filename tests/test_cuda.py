@@ -129,6 +129,26 @@ def test_training_step_in_a_graph() -> None:
     torch.testing.assert_close(layer.weight.grad, expected)
 
 
+@pytest.mark.parametrize("operand", ["input", "weight"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_operands_are_rounded_to_nearest(kernel: str | None, layout: torch.memory_format, operand: str) -> None:
+    """Tensor cores cut float32 off, which errs by up to a unit of TF32 rather than half; sums of one term show it."""
+    near_ties = [1 + torch.arange(8) * 2.0**-12, torch.arange(8) * 2.0**-13 - 2]
+    numbers = torch.cat([*near_ties, torch.randn(16)])
+    x, weight = torch.zeros(1, 32, 1, 32), torch.zeros(64, 32, 3, 3)
+    if operand == "input":
+        x[0, 0, 0] = numbers
+        weight[:, 0, 1, 1] = 1.0
+    else:
+        x[0, :, 0] = torch.eye(32)
+        weight[:, :, 1, 1] = numbers
+    x, weight = (tensor.cuda().contiguous(memory_format=layout) for tensor in (x, weight))
+    with fp32_class("tf32"), forced(kernel, x, weight, padding=1):
+        values = convmin.conv2d_scale_min(x, weight, padding=1)[0, 0, 0].cpu()
+    assert ((values - numbers).abs() <= 2.0**-11 * numbers.abs()).all()
+
+
 def test_the_precision_class_follows_pytorch() -> None:
     """explain() names the class, and a tf32 kernel may run in that class alone."""
     x, weight, _ = Problem(n=8, c=64, h=64, w=64, k=128).tensors("cuda")

@@ -275,7 +275,9 @@ def test_images_of_several_slabs(target: Target, problem: Problem) -> None:
 
 
 HOSTILE = [
-    Problem(n=2, c=16, h=13, w=14, k=33, padding=(1, 1), fill=fill, dtype=dtype, storage=storage)
+    Problem(
+        n=2, c=16, h=13, w=14, k=33, padding=(1, 1), fill=fill, dtype=dtype, storage=storage, weight_storage=storage
+    )
     for fill in HOSTILE_FILLS
     for dtype in DTYPES
     for storage in STORAGES[:2]
@@ -302,7 +304,7 @@ LARGE_HOSTILE = [
     problem.replace(n=1, c=64, h=64, w=136, k=128) for problem in HOSTILE if problem.dtype == torch.float32
 ]
 # And as much for every pixel that wgmma does the same, with narrow rows.
-LARGE_HOSTILE += [problem.replace(n=4, c=256, h=28, w=28, k=256) for problem in LARGE_HOSTILE]
+LARGE_HOSTILE += [problem.replace(n=6, c=256, h=28, w=28, k=256) for problem in LARGE_HOSTILE]
 
 
 @pytest.mark.parametrize(("on", "problem", "precision"), with_classes(LARGE_HOSTILE))

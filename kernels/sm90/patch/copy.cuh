@@ -1,10 +1,9 @@
 // Input that 16-byte vectors of channels don't fit, or whose float32 is to be float16, is copied once: channels_last, a
-// group's channels padded to whole vectors, rounded as the tensor cores take it. A block copies 64 pixels x 128 bytes,
-// NCHW through shared memory, read in vectors of pixels and written in vectors of channels.
+// group's channels padded to whole vectors. A block copies 64 pixels x 128 bytes, NCHW through shared memory, read in
+// vectors of pixels and written in vectors of channels.
 #pragma once
 
 #include "common/float16_range.cuh"
-#include "ptx/mma.cuh"
 #include "sm90/patch/params.h"
 #include "sm90/patch/traits.h"
 
@@ -80,7 +79,7 @@ class Copier {
 
   static __device__ __forceinline__ std::uint32_t bits(Element value) {
     if constexpr (sizeof(Operand) == 4) {
-      return ptx::round_to_tf32(value);
+      return __float_as_uint(value);
     } else if constexpr (T::kScaled) {
       return __half_as_ushort(__float2half_rn(value));
     } else {

@@ -4,6 +4,7 @@
 
 #include "ptx/griddepcontrol.cuh"
 #include "ptx/named_barrier.cuh"
+#include "ptx/warpgroup.cuh"
 #include "sm90/dependent_launch.cuh"
 #include "sm90/epilogue.cuh"
 #include "sm90/patch/launch.h"
@@ -15,9 +16,8 @@ namespace convmin::sm90::patch {
 
 __device__ __forceinline__ void init_barriers(const Params& params, const Shared& shared) {
   for (int i = 0; i < params.slots; ++i) {
-    ptx::mbarrier_init(shared.input.full + 8 * i, params.rounds ? kRounders : 1);
+    ptx::mbarrier_init(shared.input.full + 8 * i, 1);
     ptx::mbarrier_init(shared.input.empty + 8 * i, kConsumers);
-    ptx::mbarrier_init(shared.arrived + 8 * i, 1);
   }
   for (int i = 0; i < params.stages; ++i) {
     ptx::mbarrier_init(shared.weight.full + 8 * i, 1);
@@ -216,18 +216,16 @@ __global__ void __launch_bounds__(kThreads, 1) conv_scale_min_sm90_patch(const _
   if (warpgroup == kConsumers) {
     ptx::give_registers<T::kProducerRegisters>();
     const int thread = static_cast<int>(threadIdx.x) % 128;
-    if (thread == kRounders) {
+    if (thread == kNoters) {
       if (params.source.blocks > 0) ptx::wait_for_prerequisites();
       stream_input<T>(params, shared);
-    } else if (thread == kRounders + 32) {
+    } else if (thread == kNoters + 32) {
       if (params.packs) ptx::wait_for_prerequisites();
       stream_weight<T>(params, shared);
-    } else if (thread < kRounders) {
+    } else if (thread < kNoters) {
       if constexpr (T::kScaled) {
         ptx::wait_for_prerequisites();
-        note_fallback(params, thread, kRounders);
-      } else if constexpr (sizeof(typename T::Operand) == 4) {
-        if (params.rounds) round_input<T>(params, shared, thread);
+        note_fallback(params, thread, kNoters);
       }
     }
   } else {

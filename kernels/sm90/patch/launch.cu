@@ -60,7 +60,8 @@ cudaError_t describe(const Boxes& boxes, std::int64_t element, const void* data,
   for (int i = 0; i < 4; ++i) {
     strides[i] = static_cast<cuuint64_t>(boxes.extents[i + 1] > 1 ? boxes.strides[i] * element : 16);
   }
-  const auto type = element == 4 ? CU_TENSOR_MAP_DATA_TYPE_UINT32 : CU_TENSOR_MAP_DATA_TYPE_UINT16;
+  // The engine rounds float32 to TF32, to nearest, on its way.
+  const auto type = element == 4 ? CU_TENSOR_MAP_DATA_TYPE_TFLOAT32 : CU_TENSOR_MAP_DATA_TYPE_UINT16;
   const CUresult result =
       encode(map, type, 5, const_cast<void*>(data), extents, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
              CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
@@ -96,7 +97,6 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   auto* base = static_cast<char*>(arguments.workspace);
   Params params{};
   params.copy = base + parts.copy;
-  params.rounds = original.dtype == DType::kFloat32 && !copied;
   if (copied) params.source = make_source(simplified(original), plan, scaled, arguments.input);
   set_results(problem, arguments, &params);
 
@@ -121,7 +121,7 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   params.resident = params.chunks <= params.slots;
 
   params.weight = make_weight(problem, arguments.weight);
-  params.packs = packs_weight(original);
+  params.packs = packs_weight(original, scaled);
   params.packed_weight = base;
   params.counters = reinterpret_cast<int*>(base + parts.counters);
   params.counter_count = static_cast<int>(parts.counter_count);

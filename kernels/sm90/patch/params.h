@@ -27,7 +27,7 @@ struct Source {
 
 struct Params {
   CUtensorMap input;    // [n][h][w][groups][channels]: the caller's in channels_last, or the copy
-  CUtensorMap filters;  // [1][k][r][s][channels]: the caller's weight, where it needs no packing
+  CUtensorMap filters;  // [1][k][r][s][channels]: the caller's weight, where it is not packed
   const void* bias;
   void* values;
   void* indices;
@@ -40,7 +40,7 @@ struct Params {
   int groups, group_channels, group_outputs;
   Source source;
   void* copy;
-  bool rounds;  // float32 that is not copied: to TF32, in shared memory
+  bool packs;  // the weight; else it is read as it lies
 
   Patch patch;
   Tables tables;
@@ -54,7 +54,6 @@ struct Params {
   // Workspace, where the weight is packed: [groups][blocks_n][chunks][r * s] tiles of kTileN x 128 bytes, as shared
   // memory holds them.
   Weight weight;
-  bool packs;
   void* packed_weight;
   // Where units share a tile: how many splits have finished it [tiles], and parts of each split [tiles][splits]; the
   // minima [splits][n, oh, ow]; the sums [tiles][splits][parts] as threads hold them.

@@ -64,13 +64,15 @@ Patch choose_patch(const Problem& problem, int per_consumer, int sm_count) {
 
 // Estimated cycles, of all multiprocessors together or of one; 24 bytes a cycle are a multiprocessor's share of the L2
 // cache where all read, and 64 what it takes alone.
-constexpr double kCyclesOfScaling = 14000;   // setting to zero, and two launches that find nothing to do
+constexpr double kCyclesOfScaling = 15000;   // setting to zero, and two launches that find nothing to do
+constexpr double kCyclesOfPack = 4000;       // of its launch
 constexpr double kCyclesOfCopy = 2500;       // a launch's that is more than a pack
 constexpr double kCopyBytesPerCycle = 1500;  // of all multiprocessors
 constexpr double kCyclesPerUnit = 3000;      // tables, the first loads
 constexpr double kCyclesPerSum = 0.1;        // of a part's sums, written or read
 constexpr double kCyclesPerResult = 0.03;    // of the epilogue, for an output of a block
 constexpr double kCyclesPerSplit = 200;      // of a tile's minima, written or read
+constexpr double kNarrowTile = 1.25;         // time of a product of 64 output channels, of half of one of 128
 constexpr double kLatency = 4000;            // from asking memory to having the answer, where all ask
 
 // Of the memory that a copy may take where there is another way: the operator is there to save memory.
@@ -86,6 +88,13 @@ double cycles_of_copy(const Problem& source, bool scaled) {
   const double bytes = static_cast<double>(element_size(source.dtype) + operand_size(source, scaled));
   return kCyclesOfCopy + bytes * static_cast<double>(source.n * source.c * source.h * source.w) / kCopyBytesPerCycle +
          (scaled ? kCyclesOfScaling : 0);
+}
+
+double cycles_of_pack(const Problem& problem, bool scaled) {
+  if (!packs_weight(problem, scaled)) return 0;
+  const double bytes = static_cast<double>(element_size(problem.dtype) + operand_size(problem, scaled));
+  return kCyclesOfPack + bytes * static_cast<double>(problem.k * problem.c / problem.groups * problem.r * problem.s) /
+                             kCopyBytesPerCycle;
 }
 
 struct Choice {
@@ -108,10 +117,8 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
   const double outputs = static_cast<double>(kSubtile * kConsumers * choice->per_consumer) * choice->tile_n;
   const double patch_bytes = static_cast<double>(choice->patch.pixels) * kRowBytes;
   const double weight_bytes = static_cast<double>(taps * choice->tile_n) * kRowBytes;
-  // Four steps of 16 in K, 2048 a cycle. A narrow tile reads shared memory as fast as it goes, where float32 is
-  // rounded.
-  const double narrow = choice->tile_n != 64 ? 1.0 : operand_size(problem, choice->scaled) == 4 ? 1.6 : 1.25;
-  const double multiply = static_cast<double>(taps) * outputs / 32 * narrow;
+  // Four steps of 16 in K, 2048 a cycle. A narrow tile reads shared memory as fast as it goes.
+  const double multiply = static_cast<double>(taps) * outputs / 32 * (choice->tile_n == 64 ? kNarrowTile : 1.0);
   for (std::int64_t parts = 1; parts <= most; ++parts) {
     const std::int64_t units = choice->tiles * splits * parts, active = std::min<std::int64_t>(units, device.sm_count);
     const double rate = std::min(64.0, 24.0 * device.sm_count / static_cast<double>(active));
@@ -152,12 +159,12 @@ bool is_scaled(const Problem& problem, const Plan& plan) {
   return problem.dtype == DType::kFloat32 && plan.tile_k == chunk_of(problem, true);
 }
 
-bool packs_weight(const Problem& problem) {
+bool packs_weight(const Problem& problem, bool scaled) {
   const std::int64_t extents[] = {problem.k, 1, problem.r, problem.s};
   for (const int axis : {0, 2, 3}) {  // the copy engine takes no stride of zero
     if (extents[axis] > 1 && problem.weight_strides[axis] == 0) return true;
   }
-  return problem.dtype == DType::kFloat32 || !weight_vectors_fit(problem);
+  return scaled || !weight_vectors_fit(problem);
 }
 
 bool is_copied(const Problem& problem, bool scaled) { return scaled || !vectors_fit(simplified(problem)); }
@@ -209,7 +216,7 @@ Workspace workspace(const Problem& original, const Plan& plan) {
   const std::int64_t packed = problem.groups * ceil_divide(problem.k / problem.groups, plan.tile_n) *
                               ceil_divide(problem.c / problem.groups, plan.tile_k) * problem.r * problem.s *
                               plan.tile_n * kRowBytes;
-  result.counters = packs_weight(original) ? packed : 0;
+  result.counters = packs_weight(original, scaled) ? packed : 0;
   const std::int64_t pixels = problem.n * problem.oh * problem.ow, tiles = tiles_of(problem, patch_of(problem, plan));
   const bool split = plan.splits > 1;
   result.counter_count = split || plan.parts > 1 ? tiles * (1 + plan.splits) : 0;
@@ -315,7 +322,7 @@ const char* plan(const Problem& whole, const Device& device, Plan* plan) {
         if (choice.room < slot || (choice.slots < 2 && chunks > 1)) continue;
         choice.tiles = tiles_of(problem, choice.patch);
         weigh(problem, device, &choice);
-        choice.cost += cycles_of_copy(source, scaled);
+        choice.cost += cycles_of_copy(source, scaled) + cycles_of_pack(original, scaled);
         if (choice.cost >= best.cost) continue;
         // All chunks and one of the next patch, or enough for loads to arrive in time. What is left the weight gets.
         const std::int64_t ahead = std::max<std::int64_t>(1, std::llround(std::ceil(kLatency / choice.chunk)));
@@ -362,10 +369,6 @@ const char* drawback(const Problem& whole, const Device& device, const Plan& pla
   if (copied > 0 && outputs * taps < 64)
     return "too few output channels for a copy of the input in vectors of channels";
   const std::int64_t chunks = ceil_divide(problem.c / problem.groups, plan.tile_k);
-  const Problem read = inner(problem, is_scaled(problem, plan));
-  if (taps == 1 && copied == 0 && problem.dtype == DType::kFloat32 && chunks >= 8 &&
-      tiles_of(read, patch_of(read, plan)) * plan.tile_m <= 256)
-    return "a 1 x 1 kernel over many channels of float32, for few pixels";
   // A unit's sums are one chain.
   const std::int64_t blocks = problem.groups * ceil_divide(outputs, plan.tile_n);
   const std::int64_t chain = ceil_divide(blocks, plan.splits) * ceil_divide(chunks, plan.parts) * taps;

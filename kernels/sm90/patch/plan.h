@@ -32,7 +32,7 @@ bool copies_too_much(const Problem& problem);
 bool is_scaled(const Problem& problem, const Plan& plan);
 
 // Whether the weight is packed first: where it has to be converted, or where vectors of channels don't fit it.
-bool packs_weight(const Problem& problem);
+bool packs_weight(const Problem& problem, bool scaled);
 
 // Whether the input is copied first, since vectors of channels don't fit it or since it has to be converted.
 bool is_copied(const Problem& problem, bool scaled);

@@ -1,11 +1,8 @@
 // The producer warpgroup: one thread has the copy engine bring the input under a tile, chunk of channels by chunk, into
-// the ring's slots as [pixel][128 bytes], swizzled; one streams the weight. float32 that is to multiply as TF32 is
-// rounded in its slot, by two warps.
+// the ring's slots as [pixel][128 bytes], swizzled; one streams the weight.
 #pragma once
 
-#include "ptx/mma.cuh"
 #include "ptx/tensor_copy.cuh"
-#include "ptx/warpgroup.cuh"
 #include "sm90/patch/shared.cuh"
 #include "sm90/patch/traits.h"
 
@@ -77,44 +74,12 @@ __device__ __forceinline__ void stream_input(const Params& params, const Shared&
     const Origin origin(params, unit.tile);
     const int h = origin.y * params.stride_h - params.padding_h, w = origin.x * params.stride_w - params.padding_w;
     const std::uint32_t slot = shared.slots + cursor.slot * patch.pixels * kRowBytes;
-    const std::uint32_t barrier = params.rounds ? shared.arrived + 8 * cursor.slot : cursor.full(shared.input);
     cursor.wait_empty(shared.input);
-    ptx::mbarrier_arrive_expect(barrier, bytes);
+    ptx::mbarrier_arrive_expect(cursor.full(shared.input), bytes);
     for (int plane = 0; plane < patch.planes; ++plane) {
       ptx::tensor_copy(slot + plane * patch.plane_pixels * kRowBytes, params.input, chunk * T::kChunk, group, w + plane,
-                       h, origin.n, barrier);
+                       h, origin.n, cursor.full(shared.input));
     }
-    cursor.advance(shared.input);
-  });
-}
-
-// float32 to TF32, in place: kCount vectors of a thread, whose loads are all under way before the first is stored.
-template <int kCount>
-__device__ __forceinline__ void round_vectors(std::uint32_t first) {
-  const auto rounded = [](std::uint32_t bits) { return ptx::round_to_tf32(__uint_as_float(bits)); };
-  uint4 v[kCount];
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) v[i] = ptx::load_shared_16(first + i * kRounders * 16);
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) {
-    ptx::store_shared_16(first + i * kRounders * 16,
-                         {rounded(v[i].x), rounded(v[i].y), rounded(v[i].z), rounded(v[i].w)});
-  }
-}
-
-template <typename T>
-__device__ __forceinline__ void round_input(const Params& params, const Shared& shared, int thread) {
-  constexpr int kAhead = 8;
-  static_assert(8 * kRowBytes / 16 == kRounders, "a patch's groups of 8 pixels are a vector of each thread");
-  Cursor cursor;
-  for_each_slot(params, [&](const Unit&, int, int) {
-    ptx::mbarrier_wait(shared.arrived + 8 * cursor.slot, cursor.parity);
-    std::uint32_t at = shared.slots + cursor.slot * params.patch.pixels * kRowBytes + thread * 16;
-    int left = params.patch.pixels / 8;
-    for (; left >= kAhead; left -= kAhead, at += kAhead * kRounders * 16) round_vectors<kAhead>(at);
-    for (; left > 0; --left, at += kRounders * 16) round_vectors<1>(at);
-    ptx::fence_proxy_async();
-    ptx::mbarrier_arrive(cursor.full(shared.input));
     cursor.advance(shared.input);
   });
 }

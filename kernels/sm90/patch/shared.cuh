@@ -36,18 +36,16 @@ struct Cursor {
 
 struct Shared {
   Ring input, weight;
-  std::uint32_t arrived;  // where the input is still to be rounded: of each slot, once it has come
-  int* taps;              // [r * s] where a tap's pixels begin, in descriptors' units
-  float* addends;         // [groups][blocks_n][kTileN]
-  float* factors;         // the same, where filters are scaled
-  int* is_last;           // whether the others that share a tile have finished
+  int* taps;       // [r * s] where a tap's pixels begin, in descriptors' units
+  float* addends;  // [groups][blocks_n][kTileN]
+  float* factors;  // the same, where filters are scaled
+  int* is_last;    // whether the others that share a tile have finished
   std::uint32_t stages, slots;
 
   __device__ __forceinline__ Shared(const Params& params, std::uint8_t* base, int stage_bytes) {
     const std::uint32_t barriers = ptx::shared_address(base);
     input = {barriers, barriers + 8 * kMaxSlots, params.slots};
     weight = {barriers + 16 * kMaxSlots, barriers + 16 * kMaxSlots + 8 * kMaxStages, params.stages};
-    arrived = weight.empty + 8 * kMaxStages;
     taps = reinterpret_cast<int*>(base + params.tables.taps);
     addends = reinterpret_cast<float*>(base + params.tables.addends);
     factors = reinterpret_cast<float*>(base + params.tables.factors);

@@ -7,12 +7,12 @@ inline constexpr int kSubtile = 64;    // output pixels of a wgmma: 8 x 8 of an 
 inline constexpr int kRowBytes = 128;  // of a pixel, and of an output channel, in one chunk of input channels
 inline constexpr int kConsumers = 2;   // warpgroups, of one or two subtiles each
 inline constexpr int kThreads = 128 * (1 + kConsumers);
-inline constexpr int kRounders =
-    64;  // of the producer's threads, that round float32; then a warp each brings input, weight
+// Of the producer's threads: the first note what is left to the portable kernel; then a warp each brings input, weight.
+inline constexpr int kNoters = 64;
 inline constexpr int kMaxSlots = 16;  // chunks of the input in shared memory
 inline constexpr int kMaxStages = 8;  // tiles of the weight in shared memory
 inline constexpr int kMinStages = 3;
-inline constexpr int kBarrierBytes = 8 * (3 * kMaxSlots + 2 * kMaxStages);
+inline constexpr int kBarrierBytes = 16 * (kMaxSlots + kMaxStages);
 inline constexpr int kSwizzleBytes = 1024;  // alignment that the swizzle asks of a buffer
 inline constexpr int kMaxPixels = 2048;     // of a patch, with its halo
 inline constexpr int kMaxBox = 256;         // extent of what the copy engine brings at once
