@@ -23,14 +23,14 @@ enum class Precision : std::uint8_t {
 enum class IndexType : std::uint8_t { kUInt8, kInt16, kInt32 };
 
 // Kernel families, slowest first. A plan takes the last one that accepts the problem.
-enum class KernelId : std::uint8_t { kSimt, kSm80, kSm90Patch, kSm90, kDirect };
-inline constexpr int kKernelCount = 5;
+enum class KernelId : std::uint8_t { kSimt, kSm80, kSm90Patch, kSm90, kSm80Window, kDirect };
+inline constexpr int kKernelCount = 6;
 
 // Which of the input's dimensions neighbouring threads walk while they fill the shared-memory tile.
 enum class Gather : std::uint8_t {
   kPixels,    // neighbouring output pixels: NCHW
   kChannels,  // neighbouring input channels: channels_last
-  kTaps,      // neighbouring output pixels, and the reduction runs over taps and few channels alike (sm80 alone)
+  kTaps,      // neighbouring output pixels, and the reduction runs over taps and few channels alike (sm80, sm80_window)
 };
 
 // Extents and strides; a stride counts elements and may be 0 (broadcast).

@@ -10,6 +10,7 @@
 #include "simt/launch.h"
 #include "simt/plan.h"
 #include "sm80/launch.h"
+#include "sm80/window/launch.h"
 #include "sm90/launch.h"
 #include "sm90/patch/launch.h"
 
@@ -33,6 +34,7 @@ Status launch(const Problem& problem, const Plan& plan, const Arguments& argumen
     case KernelId::kDirect: return {direct::launch(problem, plan, arguments, stream)};
     case KernelId::kSimt: return {simt::launch(problem, plan, arguments, stream)};
 #ifndef CONVMIN_WITHOUT_SM80
+    case KernelId::kSm80Window: return {sm80::window::launch(problem, plan, arguments, stream)};
     case KernelId::kSm80: {
       const int error = sm80::launch(problem, plan, arguments, stream);
       if (error != cudaSuccess || plan.fallback_blocks == 0) return {error};

@@ -4,6 +4,7 @@
 #include "conv_scale_min.h"
 #include "direct/plan.h"
 #include "sm80/plan.h"
+#include "sm80/window/plan.h"
 #include "sm90/patch/plan.h"
 #include "sm90/plan.h"
 
@@ -27,6 +28,7 @@ constexpr Family kFamilies[kKernelCount] = {
     {KernelId::kSm80, "sm80", sm80::plan, none},
     {KernelId::kSm90Patch, "sm90_patch", sm90::patch::plan, sm90::patch::drawback},
     {KernelId::kSm90, "sm90", sm90::plan, sm90::drawback},
+    {KernelId::kSm80Window, "sm80_window", sm80::window::plan, sm80::window::drawback},
     {KernelId::kDirect, "direct", direct::plan, direct::drawback},
 };
 

@@ -74,6 +74,10 @@ def candidates() -> list[Problem]:
         image = Problem(n=1, c=32 * groups, h=size[0], w=size[1], k=k * groups, r=1, s=1, groups=groups)
         image = image.replace(dtype=dtype, storage=storage)
         problems += [image, image.replace(r=3, padding=(1, 0), bias=False)]
+    # For few input channels: from few pixels to so many that blocks take several tiles.
+    for dtype, storage, k, side in product(DTYPES, STORAGES[:2], (8, 24, 40, 90, 100), (20, 130, 350)):
+        image = Problem(n=1, c=3, h=side, w=side, k=k, r=1, s=2, dtype=dtype, storage=storage)
+        problems += [image, image.replace(padding=(1, 1), bias=False)]
     # For threads that have groups, or a few output channels, to themselves: from few pixels, whose channels are shared
     # out over many threads, to so many that one thread has them all.
     for dtype, storage, side, r in product(DTYPES, STORAGES[:2], (8, 20, 64, 200), (1, 3, 5, 6, 7)):
@@ -91,9 +95,10 @@ def candidates() -> list[Problem]:
             problems += [image, image.replace(padding=(1, 1), bias=False), image.replace(stride=(2, 1))]
     for dtype, storage, r in product(DTYPES, STORAGES[:2], (3, 5, 6, 7)):
         for c in (2, 4, 8):  # pairs, and what makes a vector in channels_last
-            image = Problem(n=2, c=c, h=560, w=560, k=c, r=r, s=1, groups=c, dtype=dtype, storage=storage)
+            image = Problem(n=2, c=c, h=560, w=560, k=c, r=r, s=r, groups=c, dtype=dtype, storage=storage)
             problems += [
                 image,
+                image.replace(s=1),
                 image.replace(h=1120, stride=(2, 1)),
                 image.replace(h=1680, stride=(3, 1)),
                 image.replace(h=564, dilation=(2, 1)),
@@ -114,13 +119,18 @@ def variant_of(problem: Problem, plan: _C.Plan, indices: bool) -> Variant:
         step = problem.stride[0] if plan["taps"] else 0
         return "direct", dtype, plan["gather"], tile, (problem.groups > 1, columns < 256, plan["taps"], step), indices
     elif plan["kernel"] == "sm90_patch":
-        # Where vectors of channels don't fit, or float32 is scaled, the input is copied.
-        direct = problem.c // problem.groups % (16 // problem.dtype.itemsize) == 0
-        unclear = plan["gather"] == "channels" and (problem.dtype, plan["tile"][2]) != (torch.float32, 64)
-        # A 16-bit weight whose channels lie next to each other in whole vectors is read as it is.
-        vectors = problem.r * problem.s == 1 or problem.weight_storage == "channels_last"
-        as_it_is = problem.dtype.itemsize == 2 and problem.c // problem.groups % 8 == 0 and vectors
-        loops = (plan["splits"] > 1, plan["parts"] > 1, problem.c > plan["tile"][2], direct and unclear, as_it_is)
+        # Input and weight are read as they are where their channels lie next to each other in whole vectors and float32
+        # isn't scaled.
+        vectors = problem.c // problem.groups % (16 // problem.dtype.itemsize) == 0
+        vectors = vectors and (problem.dtype, plan["tile"][2]) != (torch.float32, 64)
+        direct = vectors and plan["gather"] == "channels"
+        as_it_is = vectors and (problem.r * problem.s == 1 or problem.weight_storage == "channels_last")
+        loops = (plan["splits"] > 1, plan["parts"] > 1, problem.c > plan["tile"][2], direct, as_it_is)
+    elif plan["kernel"] == "sm80_window":
+        oh, ow = problem.output_size
+        tiles = (problem.n or 1) * -(-oh // plan["tile_rows"]) * -(-ow // plan["tile_columns"])
+        tile = plan["tile"]
+        loops = (problem.k > tile[1], tiles > plan["blocks"], problem.storage == "channels_last")
     elif plan["kernel"] == "sm90":
         loops = (problem.c > 64, problem.k > plan["tile"][1])
     return plan["kernel"], dtype, plan["gather"], plan["tile"], loops, indices
@@ -150,7 +160,7 @@ def kinds(kernel: str, problem: Problem) -> list[Problem]:
     """
     left = "overflow16" if 10 * problem.products <= MAX_PRODUCTS else "one_negative_inf"
     noted = problem.replace(fill=left) if problem.dtype == torch.float32 else problem
-    if kernel in ("simt", "direct"):
+    if kernel in ("simt", "direct", "sm80_window"):
         return [problem, problem.replace(storage="offset")]
     if kernel == "sm80":
         return [noted, problem.replace(storage="offset")]

@@ -45,7 +45,7 @@ def check(problem: Problem, plan: _C.Plan, device: convmin.DeviceProperties, pre
     assert plan["workspace_bytes"] >= 0
     if precision == "ieee" and problem.dtype == torch.float32:
         assert plan["precision"] == "ieee", "a float32 class that was not asked for"
-    if match := re.fullmatch(r"sm(\d)0", plan["kernel"]):
+    if match := re.match(r"sm(\d)0", plan["kernel"]):
         assert device.major >= int(match[1])
     if plan["kernel"].startswith("sm90"):
         assert device.major == 9, "wgmma is Hopper's alone"
@@ -85,6 +85,50 @@ def test_mma_sync_fits_the_device(name: str) -> None:
         rows = plan["tile"][0] // plan["tile_columns"]
         assert 1 <= plan["tile_columns"] <= plan["tile"][0] and rows >= 1
     assert accepted > 200
+
+
+@pytest.mark.parametrize("name", [name for name, device in DEVICES.items() if device.major >= 8])
+def test_windows_fit_the_device(name: str) -> None:
+    """The kernel for few input channels by itself: every pixel in a tile, and its blocks all resident at once."""
+    rng = random.Random(name)
+    device = DEVICES[name]
+    accepted = 0
+    for _ in range(1000):
+        problem, precision = large_problem(rng), rng.choice(("ieee", "tf32"))
+        problem = problem.replace(c=rng.randint(1, 16), groups=1)
+        plan = _C.plan(describe(problem, precision, rng.random() < 0.5), device.as_dict(), "sm80_window")
+        if not plan["accepted"]:
+            continue
+        accepted += 1
+        check(problem, plan, device, precision)
+        assert plan["workspace_bytes"] == 0
+        assert plan["tile"][0] == plan["tile_rows"] * plan["tile_columns"] == 128 and plan["tile_columns"] >= 8
+        blocks = -(-plan["blocks"] // device.sm_count)
+        assert blocks * (plan["shared_memory"] + 1024) <= device.shared_memory_per_sm
+        assert blocks * plan["threads"] * {16: 72, 32: 96, 64: 128}[plan["tile"][1]] <= device.registers_per_sm
+    assert accepted > 200
+
+
+@pytest.mark.parametrize("storage", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_first_layers_go_to_the_window_kernel(dtype: torch.dtype, storage: str) -> None:
+    """Images of three channels, on every device with tensor cores; it refuses, with its reason, what it can't do."""
+    first = Problem(n=8, c=3, h=224, w=224, k=64, r=7, s=7, stride=(2, 2), padding=(3, 3), dtype=dtype, storage=storage)
+    old = Problem(n=128, c=3, h=32, w=32, k=16, dtype=dtype, storage=storage)
+    for problem, device in product((first, old), DEVICES.values()):
+        if device.major >= 8:
+            plan = _C.plan(describe(problem, "tf32"), device.as_dict())
+            assert plan["kernel"] == "sm80_window" and plan["workspace_bytes"] == 0
+    for changes, reason in (
+        ({"groups": 3, "k": 63}, "group"),
+        ({"k": 100_000}, "shared memory"),
+        ({"n": 0}, "empty"),
+        ({"dtype": torch.float64}, "float64"),
+    ):
+        plan = _C.plan(describe(first.replace(**changes), "tf32"), DEVICES["H200"].as_dict(), "sm80_window")
+        assert not plan["accepted"] and reason in plan["reason"]
+    wide = _C.plan(describe(first.replace(c=32, r=1, s=1), "tf32"), DEVICES["H200"].as_dict())
+    assert ("sm80_window", "whole chunks of input channels are faster") in wide["rejections"]
 
 
 def test_patches_fit_the_device() -> None:
@@ -185,6 +229,26 @@ def test_large_inputs_are_copied_a_few_images_at_a_time() -> None:
         assert (plan["kernel"], plan["images"]) == (kernel, images), changes
         if kernel == "sm90_patch":
             assert plan["workspace_bytes"] <= 2**27 + 2**22
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_a_weight_that_vectors_of_channels_fit_is_not_packed(dtype: torch.dtype) -> None:
+    """Nor is anything else prepared where no blocks share a tile and float32 stays TF32: there is no workspace."""
+    last = "channels_last"
+    problem = Problem(n=64, c=128, h=28, w=28, k=128, padding=(1, 1), dtype=dtype, storage=last, weight_storage=last)
+    point = problem.replace(r=1, s=1, padding=(0, 0))
+    for layer, packs in (
+        (problem, False),
+        (problem.replace(scale=-2.0), False),
+        (problem.replace(c=120), False),
+        (problem.replace(weight_storage="contiguous"), True),
+        (problem.replace(c=127), True),
+        (point, False),
+        (point.replace(weight_storage="contiguous"), False),
+    ):
+        plan = _C.plan(describe(layer, "tf32"), DEVICES["H200"].as_dict(), "sm90_patch")
+        assert plan["accepted"] and plan["splits"] == plan["parts"] == 1, layer
+        assert (plan["workspace_bytes"] > 0) == packs, layer
 
 
 @pytest.mark.parametrize("name", DEVICES)

@@ -3,7 +3,7 @@
 // Where float32 multiplies as float16, filters are scaled by a power of two each (see range.cuh).
 #pragma once
 
-#include "ptx/mma.cuh"
+#include "sm80/operand.cuh"
 #include "sm80/params.h"
 #include "sm80/range.cuh"
 #include "sm80/traits.h"
@@ -12,18 +12,6 @@ namespace convmin::sm80 {
 
 inline constexpr int kPackThreads = 256;
 inline constexpr int kPackOutputs = 16, kPackTaps = 16;  // of a block at a time
-
-// Bits of a value as the tensor cores take it.
-template <typename Operand, typename Element>
-__device__ __forceinline__ std::uint32_t operand_bits(Element value) {
-  if constexpr (sizeof(Operand) == 4) {
-    return ptx::round_to_tf32(value);
-  } else if constexpr (sizeof(Element) == 4) {
-    return __half_as_ushort(__float2half_rn(value));
-  } else {
-    return *reinterpret_cast<const std::uint16_t*>(&value);
-  }
-}
 
 // One block per kPackOutputs output channels and chunk of the reduction: read in the order of memory, written in that
 // of [group][block of outputs][step][half of the step][16 outputs][lane].
