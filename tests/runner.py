@@ -117,7 +117,8 @@ def check_problem(
         if values.numel() == 0:
             return None
         theirs = references(x, weight, bias, problem)
-        if hangs_on_few(oracle):
+        # Where channels differ much in size each sum is of few terms, and an order's luck is that of all pixels.
+        if hangs_on_few(oracle) or problem.fill == "mixed_channels":
             theirs += in_other_orders(x, weight, bias, problem)
         if precision == "tf32" and x.dtype == torch.float32:
             # PyTorch computes some convolutions of the tf32 class in full float32. What the class allows then is the

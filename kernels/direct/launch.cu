@@ -37,9 +37,10 @@ Params make_params(const Problem& problem, const Plan& plan, const Arguments& ar
   params.weight_count = static_cast<int>(weight.rows * weight.channels);
   params.weight_pitch = static_cast<int>(weight.pitch);
   params.weight_channels_inside = problem.weight_strides[1] < problem.weight_strides[3];
-  params.by_taps = FastDivisor(problem.r * problem.s);
+  const std::int64_t taps = problem.r * problem.s;
+  params.by_weight_inner = FastDivisor(params.weight_channels_inside ? params.group_channels : taps);
+  params.by_weight_middle = FastDivisor(params.weight_channels_inside ? taps : params.group_channels);
   params.by_s = FastDivisor(problem.s);
-  params.by_group_channels = FastDivisor(params.group_channels);
   return params;
 }
 

@@ -24,14 +24,16 @@ __device__ __forceinline__ void multiply(const Vector<T>& x, const Vector<T>& we
   for (int v = 0; v < T::kVector; ++v) sums[v] += N::widen(x.values[v]) * N::widen(weight.values[v]);
 }
 
-// A window's columns in turn; the input's rows of a column are loaded once for all of the run's pixels.
+// A window's columns in turn; the input's rows of a column are loaded once for all of the run's pixels. Columns are as
+// many as rows, so that the loads of several are in flight at once, as far as the registers go.
 template <typename T>
 __device__ __forceinline__ void sum_by_rows(const Params& params, const Run& run, const char* input, const char* weight,
                                             Sums<T, T::kVector>& sums) {
-  for (int s = 0; s < params.s; ++s) {
+#pragma unroll T::kColumnsTogether
+  for (int s = 0; s < T::kWindow; ++s) {
     Vector<T> column[T::kWindow];
 #pragma unroll
-    for (int r = 0; r < T::kWindow; ++r) column[r] = load_weight<T>(params, weight, r * params.s + s);
+    for (int r = 0; r < T::kWindow; ++r) column[r] = load_weight<T>(params, weight, r * T::kWindow + s);
     const bool inside = static_cast<unsigned>(run.iw + s * params.dilation_w) < static_cast<unsigned>(params.w);
     const unsigned rows = inside ? run.inside_rows : 0;
     const char* source = input + s * params.dilation_w * params.input_stride_w;
@@ -50,13 +52,12 @@ __device__ __forceinline__ void sum_by_rows(const Params& params, const Run& run
 // Calls take(row of taps, x) for each tap, with the run's pixels there.
 template <typename T, typename Take>
 __device__ __forceinline__ void for_each_tap(const Params& params, const Run& run, const char* input, Take take) {
-  constexpr int kUnroll = T::kRows == 1 ? 4 : 2;
   const std::int64_t step_p = params.stride_h * params.input_stride_h;
   const std::int64_t step_s = params.dilation_w * params.input_stride_w;
   for (int r = 0; r < params.r; ++r) {
     const int ih = run.ih + r * params.dilation_h;
     const char* column = input + r * params.dilation_h * params.input_stride_h;
-#pragma unroll kUnroll
+#pragma unroll T::kTapsTogether
     for (int s = 0; s < params.s; ++s, column += step_s) {
       const bool inside = static_cast<unsigned>(run.iw + s * params.dilation_w) < static_cast<unsigned>(params.w);
       Vector<T> x[T::kRows];

@@ -30,9 +30,10 @@ struct Params {
 
   // The weight in shared memory: rows of channels, output channels where there are groups, else input channels.
   // Groups: the bias is the row after the last.
-  int weight_count, weight_pitch;  // elements; bytes
-  bool weight_channels_inside;     // whether its input channels are neighbours in global memory
-  FastDivisor by_taps, by_s, by_group_channels;
+  int weight_count, weight_pitch;                 // elements; bytes
+  bool weight_channels_inside;                    // whether its input channels are neighbours in global memory
+  FastDivisor by_weight_inner, by_weight_middle;  // the extents of its last two dimensions there: channels and taps
+  FastDivisor by_s;
 };
 
 }  // namespace convmin::direct

@@ -13,6 +13,12 @@ constexpr std::int64_t kMaxExtent = std::int64_t{1} << 30;
 constexpr std::int64_t kMaxRuns = (std::int64_t{1} << 31) - (2 * kThreads);
 constexpr std::int64_t kMaxGroup = 8;  // channels of a group, in or out
 constexpr int kMaxSlots = 32;
+constexpr int kWarp = 32;
+
+// Estimated cycles.
+constexpr double kLatency = 600;         // of loads that are waited for together
+constexpr double kCyclesPerTile = 2000;  // addresses, the first of the weight
+constexpr double kCyclesPerMerge = 10;   // of two threads' candidates or sums
 
 // Whether vectors of channels lie aligned and next to each other, and make whole vectors.
 bool vectors_fit(const Problem& problem) {
@@ -27,7 +33,8 @@ bool vectors_fit(const Problem& problem) {
 }
 
 int window_of(const Problem& problem, int rows, int vector) {
-  const bool plain = problem.dilation_h == 1 && keeps_window(problem.r, problem.stride_h, vector);
+  const bool plain =
+      problem.dilation_h == 1 && problem.r == problem.s && keeps_window(problem.r, problem.stride_h, vector);
   return problem.groups > 1 && rows == kGroupedRows && plain ? static_cast<int>(problem.r) : 0;
 }
 
@@ -37,22 +44,36 @@ struct Choice {
   double cost;
 };
 
-// In loads of the longest-working thread.
-Choice weigh(const Problem& problem, int vector, int rows, int slots, std::int64_t items, std::int64_t resident) {
+// 128-byte lines that a warp's load of the input touches. `inside`: neighbouring lanes have neighbouring vectors of a
+// run's channels, else neighbouring runs.
+std::int64_t lines_of(const Problem& problem, int vector, int slots, bool inside) {
+  const std::int64_t lanes = std::min(kWarp, inside ? slots : kThreads / slots);
+  const std::int64_t bytes = element_size(problem.dtype) * (inside ? vector : problem.stride_w);
+  return kWarp / lanes * ceil_divide(lanes * bytes, 128);
+}
+
+// Cycles: what a thread waits for, one round of blocks after the other, and what all threads of a multiprocessor load.
+Choice weigh(const Problem& problem, int vector, int rows, int slots, bool inside, const Device& device,
+             std::int64_t resident) {
   const std::int64_t runs = problem.n * ceil_divide(problem.oh, rows) * problem.ow;
   const std::int64_t tiles = ceil_divide(runs, kThreads / slots);
   const int window = window_of(problem, rows, vector);
   const std::int64_t taps = problem.r * problem.s;
   const std::int64_t columns = problem.groups > 1 ? 1 : std::min<std::int64_t>(problem.k, kMaxOutputs);
-  // Without rows that are kept, each tap's address and bounds are computed: twice the work.
-  const std::int64_t loads =
-      (window > 0 ? ((rows - 1) * problem.stride_h + window) * problem.s : 2 * rows * taps) + columns * taps;
-  const std::int64_t channels = problem.groups > 1 ? problem.c / problem.groups : 1;
+  const std::int64_t items = (problem.groups > 1 ? problem.k : problem.c) / vector;
+  const std::int64_t channels =
+      ceil_divide(items, slots) * (problem.groups > 1 && vector == 1 ? problem.c / problem.groups : 1);  // of a thread
+  const std::int64_t input = window > 0 ? ((rows - 1) * problem.stride_h + window) * window : rows * taps;
+  const std::int64_t loads = input * lines_of(problem, vector, slots, inside) + columns * taps * (vector > 1 ? 4 : 1);
+  const std::int64_t trips = window > 0 ? ceil_divide(window, columns_together(vector, window))
+                                        : problem.r * ceil_divide(problem.s, taps_together(rows));
   int levels = 0;
   while ((1 << levels) < slots) ++levels;
-  const double work = static_cast<double>(ceil_divide(items, slots) * channels * loads) +
-                      2.0 * rows * static_cast<double>(columns * levels) + 16;
-  return {rows, slots, tiles, static_cast<double>(ceil_divide(tiles, resident)) * work};
+  const double waiting = kCyclesPerTile + static_cast<double>(channels * trips) * kLatency +
+                         kCyclesPerMerge * static_cast<double>(rows * columns * levels);
+  const double loading =
+      static_cast<double>(ceil_divide(tiles, device.sm_count) * (kThreads / kWarp) * channels * loads);
+  return {rows, slots, tiles, static_cast<double>(ceil_divide(tiles, resident)) * waiting + loading};
 }
 
 }  // namespace
@@ -107,7 +128,7 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
     for (int slots = 1; slots <= most; slots *= 2) {
       if (slots > 1 && slots / 2 >= items) break;
       if (slots < fewest && slots < items) continue;
-      const Choice choice = weigh(problem, vector, rows, slots, items, resident);
+      const Choice choice = weigh(problem, vector, rows, slots, inside, device, resident);
       if (best.slots == 0 || choice.cost < best.cost) best = choice;
     }
   }

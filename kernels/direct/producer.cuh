@@ -62,30 +62,36 @@ __device__ __forceinline__ Vector<T> load_weight(const Params& params, const cha
   return *reinterpret_cast<const Vector<T>*>(column + row * params.weight_pitch);
 }
 
-// Every thread of the block must call it. Elements are read in the order in which they lie. With groups, the row of an
-// element is its input channel of the group and its tap; without, its output channel and its tap.
+// Every thread of the block must call it. Elements are read in the order in which they lie, several at a time. With
+// groups, the row of an element is its input channel of the group and its tap; without, its output channel and its tap.
 template <typename T>
 __device__ __forceinline__ void stage_weight(const Params& params, char* shared) {
   using Element = typename T::Element;
+  constexpr int kTogether = 8;
   const int taps = params.r * params.s;
-  for (int i = static_cast<int>(threadIdx.x); i < params.weight_count; i += kThreads) {
-    std::uint32_t k, channel, tap;
-    if (params.weight_channels_inside) {
-      const QuotientRemainder outer = params.by_group_channels.divide(i);
-      const QuotientRemainder inner = params.by_taps.divide(outer.quotient);
-      k = inner.quotient, channel = outer.remainder, tap = inner.remainder;
-    } else {
-      const QuotientRemainder outer = params.by_taps.divide(i);
-      const QuotientRemainder inner = params.by_group_channels.divide(outer.quotient);
-      k = inner.quotient, channel = inner.remainder, tap = outer.remainder;
+  for (int first = static_cast<int>(threadIdx.x); first < params.weight_count; first += kTogether * kThreads) {
+    Element values[kTogether];
+    int targets[kTogether];
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) {
+      const int e = min(first + i * kThreads, params.weight_count - 1);
+      const QuotientRemainder inner = params.by_weight_inner.divide(e);
+      const QuotientRemainder middle = params.by_weight_middle.divide(inner.quotient);
+      const std::uint32_t k = middle.quotient;
+      const std::uint32_t channel = params.weight_channels_inside ? inner.remainder : middle.remainder;
+      const std::uint32_t tap = params.weight_channels_inside ? middle.remainder : inner.remainder;
+      const QuotientRemainder rs = params.by_s.divide(tap);
+      values[i] = load_read_only(static_cast<const Element*>(params.weight) + k * params.weight_stride_k +
+                                 channel * params.weight_stride_c + rs.quotient * params.weight_stride_r +
+                                 rs.remainder * params.weight_stride_s);
+      const auto row = static_cast<int>((T::kGrouped ? channel : k) * taps + tap);
+      const auto column = static_cast<int>(T::kGrouped ? k : channel);
+      targets[i] = row * params.weight_pitch + column * static_cast<int>(sizeof(Element));
     }
-    const QuotientRemainder rs = params.by_s.divide(tap);
-    const Element value = load_read_only(static_cast<const Element*>(params.weight) + k * params.weight_stride_k +
-                                         channel * params.weight_stride_c + rs.quotient * params.weight_stride_r +
-                                         rs.remainder * params.weight_stride_s);
-    const auto row = static_cast<int>((T::kGrouped ? channel : k) * taps + tap);
-    const auto column = static_cast<int>(T::kGrouped ? k : channel);
-    reinterpret_cast<Element*>(shared + row * params.weight_pitch)[column] = value;
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) {
+      if (first + i * kThreads < params.weight_count) *reinterpret_cast<Element*>(shared + targets[i]) = values[i];
+    }
   }
   if constexpr (T::kGrouped) {
     auto* const row = reinterpret_cast<Element*>(shared + params.group_channels * taps * params.weight_pitch);

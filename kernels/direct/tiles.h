@@ -21,6 +21,10 @@ constexpr bool keeps_window(std::int64_t rows, std::int64_t step, int vector) {
   return (rows == 3 || rows == 5) && (step == 1 || step == 2);
 }
 
+// A window's columns, or else its taps, that a thread loads at a time.
+constexpr int columns_together(int vector, int window) { return vector > 1 ? 2 : window; }
+constexpr int taps_together(int rows) { return rows == 1 ? 4 : 2; }
+
 // Shared memory begins with what threads hand each other at the end of a tile; the weight follows.
 inline constexpr int kExchangeBytes = 8 * kThreads * kGroupedRows;
 static_assert(kExchangeBytes >= 4 * kThreads * kDenseRows * kMaxOutputs, "sums fit as well as candidates");
