@@ -7,7 +7,7 @@
 #include "backward/grad_weight_runs.cuh"
 #include "backward/list.h"
 #include "backward/source_copy.cuh"
-#include "backward/start.cuh"
+#include "common/start.cuh"
 
 namespace convmin::backward {
 

@@ -1,6 +1,7 @@
 // What the families' plans share. Host code only.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
 #include "conv_scale_min.h"
@@ -9,6 +10,13 @@ namespace convmin {
 
 constexpr std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_divide(a, b) * b; }
+
+// The largest of the extents that kernels compute with in 32 bits.
+inline std::int64_t largest_extent(const Problem& problem) {
+  return std::max({problem.h + 2 * problem.padding_h, problem.w + 2 * problem.padding_w,
+                   problem.c * problem.r * problem.s, problem.k, problem.stride_h, problem.stride_w,
+                   (problem.r - 1) * problem.dilation_h, (problem.s - 1) * problem.dilation_w});
+}
 
 // Why no tensor-core kernel takes the problem, whatever its shape; null: some may.
 inline const char* tensor_cores_refuse(const Problem& problem) {

@@ -1,6 +1,7 @@
 // The direct kernel: convolutions of which tensor cores, and tiles of a matrix product, would compute padding only.
 #pragma once
 
+#include "common/start.cuh"
 #include "direct/epilogue.cuh"
 #include "direct/launch.h"
 
@@ -81,14 +82,7 @@ __global__ void __launch_bounds__(kThreads, blocks_per_sm(T::kVector))
 template <typename Element, int kVector, int kRows, int kOutputs, int kWindow, int kStep>
 int launch_instance(const Params& params, const Plan& plan, cudaStream_t stream) {
   const auto kernel = conv_scale_min_direct<Traits<Element, kVector, kRows, kOutputs, kWindow, kStep>>;
-  if (plan.shared_memory > (48 << 10)) {
-    const cudaError_t error =
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_memory);
-    if (error != cudaSuccess) return error;
-  }
-  kernel<<<static_cast<unsigned>(plan.blocks), kThreads, static_cast<std::size_t>(plan.shared_memory), stream>>>(
-      params);
-  return static_cast<int>(cudaGetLastError());
+  return start(kernel, plan.blocks, kThreads, plan.shared_memory, params, stream);
 }
 
 template <typename Element, int kVector, int kStep>

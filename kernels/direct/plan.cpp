@@ -101,11 +101,8 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   if (problem.groups > 1 && std::max(problem.c, problem.k) / problem.groups > kMaxGroup) {
     return "more than 8 channels a group";
   }
-  for (const std::int64_t extent :
-       {problem.h + 2 * problem.padding_h, problem.w + 2 * problem.padding_w, problem.c * problem.r * problem.s,
-        problem.k * problem.r * problem.s, problem.stride_h, problem.stride_w, (problem.r - 1) * problem.dilation_h,
-        (problem.s - 1) * problem.dilation_w}) {
-    if (extent >= kMaxExtent) return "an extent is 2^30 or more";
+  if (std::max(largest_extent(problem), problem.k * problem.r * problem.s) >= kMaxExtent) {
+    return "an extent is 2^30 or more";
   }
   if (problem.n * problem.oh * problem.ow >= kMaxRuns) return "2^31 output pixels or more";
   const std::int64_t shared = kExchangeBytes + weight_rows(problem).bytes;

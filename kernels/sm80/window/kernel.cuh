@@ -2,6 +2,7 @@
 // that three channels fill a multiplication as well as sixty-four. As many blocks as fit take one tile after another.
 #pragma once
 
+#include "common/start.cuh"
 #include "sm80/window/epilogue.cuh"
 #include "sm80/window/launch.h"
 
@@ -42,14 +43,7 @@ __global__ void __launch_bounds__(kThreads, blocks_per_sm(T::kWidth))
 template <typename Element, int kWidth>
 int launch_width(const Params& params, const Plan& plan, cudaStream_t stream) {
   const auto kernel = conv_scale_min_sm80_window<Traits<Element, kWidth>>;
-  if (plan.shared_memory > (48 << 10)) {
-    const cudaError_t error =
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_memory);
-    if (error != cudaSuccess) return error;
-  }
-  kernel<<<static_cast<unsigned>(plan.blocks), kThreads, static_cast<std::size_t>(plan.shared_memory), stream>>>(
-      params);
-  return static_cast<int>(cudaGetLastError());
+  return start(kernel, plan.blocks, kThreads, plan.shared_memory, params, stream);
 }
 
 template <typename Element>

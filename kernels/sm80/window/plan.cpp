@@ -56,11 +56,7 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   if (device.major < 8) return "needs compute capability 8.0 or newer";
   if (const char* reason = tensor_cores_refuse(problem)) return reason;
   if (problem.groups > 1) return "more than one group";
-  for (const std::int64_t extent : {problem.h + 2 * problem.padding_h, problem.w + 2 * problem.padding_w,
-                                    problem.c * problem.r * problem.s, problem.k, problem.stride_h, problem.stride_w,
-                                    (problem.r - 1) * problem.dilation_h, (problem.s - 1) * problem.dilation_w}) {
-    if (extent >= kMaxExtent / kTileM) return "an extent is 2^23 or more";
-  }
+  if (largest_extent(problem) >= kMaxExtent / kTileM) return "an extent is 2^23 or more";
 
   std::int64_t width = 0;
   double fewest = 0;
