@@ -232,6 +232,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--list", action="store_true", help="print the problems and stop")
     parser.add_argument("--only", choices=("forward", "backward"), help="half of the problems")
+    parser.add_argument("--kernels", nargs="+", help="of the forward, these alone")
     parser.add_argument("--part", default="1/1", metavar="I/N", help="only the I-th of N parts, for several at once")
     arguments = parser.parse_args()
     part, parts = map(int, arguments.part.split("/"))
@@ -241,7 +242,8 @@ def main() -> int:
         print("sanitize: no GPU", file=sys.stderr)
         return 1
     device = convmin.DeviceProperties.of(torch.device("cuda")) if there else DEVICES["H200"]
-    chosen = {} if arguments.only == "backward" else choose(device.as_dict(), convmin.build_info()["kernels"])
+    kernels = arguments.kernels or convmin.build_info()["kernels"]
+    chosen = {} if arguments.only == "backward" else choose(device.as_dict(), kernels)
     chosen = dict(sorted(chosen.items())[part - 1 :: parts])
     start, failures = time.perf_counter(), 0
     for done, (variant, cases) in enumerate(chosen.items()):
