@@ -65,8 +65,8 @@ Choice weigh(const Problem& problem, int vector, int rows, int slots, bool insid
       ceil_divide(items, slots) * (problem.groups > 1 && vector == 1 ? problem.c / problem.groups : 1);  // of a thread
   const std::int64_t input = window > 0 ? ((rows - 1) * problem.stride_h + window) * window : rows * taps;
   const std::int64_t loads = input * lines_of(problem, vector, slots, inside) + columns * taps * (vector > 1 ? 4 : 1);
-  const std::int64_t trips = window > 0 ? ceil_divide(window, columns_together(vector, window))
-                                        : problem.r * ceil_divide(problem.s, taps_together(rows));
+  const std::int64_t trips =
+      window > 0 ? ceil_divide(window, columns_together(vector, window)) : ceil_divide(taps, taps_together(rows));
   int levels = 0;
   while ((1 << levels) < slots) ++levels;
   const double waiting = kCyclesPerTile + static_cast<double>(channels * trips) * kLatency +
