@@ -74,10 +74,15 @@ def candidates() -> list[Problem]:
         image = Problem(n=1, c=32 * groups, h=size[0], w=size[1], k=k * groups, r=1, s=1, groups=groups)
         image = image.replace(dtype=dtype, storage=storage)
         problems += [image, image.replace(r=3, padding=(1, 0), bias=False)]
-    # For few input channels: from few pixels to so many that blocks take several tiles.
-    for dtype, storage, k, side in product(DTYPES, STORAGES[:2], (8, 24, 40, 90, 100), (20, 130, 350)):
+    # For few input channels: from few pixels to so many that blocks take several tiles, of patches that their threads
+    # have in registers and others.
+    for dtype, storage, k, side in product(
+        DTYPES, STORAGES[:2], (8, 24, 33, 40, 65, 90, 100, 129, 257), (20, 130, 350)
+    ):
         image = Problem(n=1, c=3, h=side, w=side, k=k, r=1, s=2, dtype=dtype, storage=storage)
-        problems += [image, image.replace(padding=(1, 1), bias=False)]
+        sparse = image.replace(r=3, s=3, stride=(3, 3))
+        problems += [image, image.replace(padding=(1, 1), bias=False), sparse, sparse.replace(h=3 * side, w=3 * side)]
+        problems += [image.replace(c=4, s=7), image.replace(c=2, r=2)]
     # For threads that have groups, or a few output channels, to themselves: from few pixels, whose channels are shared
     # out over many threads, to so many that one thread has them all.
     for dtype, storage, side, r in product(DTYPES, STORAGES[:2], (8, 20, 64, 200), (1, 3, 5, 6, 7)):
@@ -128,9 +133,14 @@ def variant_of(problem: Problem, plan: _C.Plan, indices: bool) -> Variant:
         loops = (plan["splits"] > 1, plan["parts"] > 1, problem.c > plan["tile"][2], direct, as_it_is)
     elif plan["kernel"] == "sm80_window":
         oh, ow = problem.output_size
+        if (problem.r, problem.s, problem.stride, problem.padding) == (1, 1, (1, 1), (0, 0)):
+            oh, ow = 1, oh * ow  # rows are joined
         tiles = (problem.n or 1) * -(-oh // plan["tile_rows"]) * -(-ow // plan["tile_columns"])
         tile = plan["tile"]
-        loops = (problem.k > tile[1], tiles > plan["blocks"], problem.storage == "channels_last")
+        rows = (plan["tile_rows"] - 1) * problem.stride[0] + (problem.r - 1) * problem.dilation[0] + 1
+        columns = (plan["tile_columns"] - 1) * problem.stride[1] + (problem.s - 1) * problem.dilation[1] + 1
+        many = problem.c * rows * columns > 5 * plan["threads"]  # more than its threads have in registers
+        loops = (problem.k > tile[1], many and tiles > plan["blocks"], problem.storage == "channels_last")
     elif plan["kernel"] == "sm90":
         loops = (problem.c > 64, problem.k > plan["tile"][1])
     return plan["kernel"], dtype, plan["gather"], plan["tile"], loops, indices

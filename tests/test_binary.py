@@ -88,7 +88,7 @@ def instructions(wanted: str, least: float) -> dict[str, list[str]]:
     archs = [name for name, version in versions.items() if version >= least]
     if tool is None or not archs:
         pytest.skip(f"no cuobjdump, or nothing built for {least} or newer")
-    architecture = f"sm_{archs[0].removesuffix('+PTX').replace('.', '')}"
+    architecture = f"sm_{min(archs, key=versions.__getitem__).removesuffix('+PTX').replace('.', '')}"
     finished = subprocess.run(
         [tool, "-sass", "-arch", architecture, str(LIBRARY)], capture_output=True, text=True, timeout=300
     )
@@ -104,10 +104,15 @@ def instructions(wanted: str, least: float) -> dict[str, list[str]]:
 
 def test_mma_sync_kernels_multiply_on_tensor_cores() -> None:
     """HMMA in each of them, as often as its tile has fragments in half a step, for the oldest architecture built."""
-    ours = {name: found for name, found in instructions(r"HMMA\.", 8.0).items() if "conv_scale_min_sm80I" in name}
-    assert len(ours) == 40, "3 element types x 3 gathers x 4 tiles, and 4 for float32 as float16"
-    for name, found in ours.items():
-        assert len(found) >= 2 * 8, name
+    multiplying = instructions(r"HMMA\.", 8.0)
+    for kernel, count, least in (
+        ("conv_scale_min_sm80I", 40, 16),  # 3 element types x 3 gathers x 4 tiles, and 4 for float32 as float16
+        ("conv_scale_min_sm80_windowI", 9, 8),  # 3 element types x 3 widths
+    ):
+        ours = {name: found for name, found in multiplying.items() if kernel in name}
+        assert len(ours) == count
+        for name, found in ours.items():
+            assert len(found) >= least, name
 
 
 def test_wgmma_is_not_waited_for_one_by_one() -> None:

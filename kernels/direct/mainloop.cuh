@@ -24,16 +24,18 @@ __device__ __forceinline__ void multiply(const Vector<T>& x, const Vector<T>& we
   for (int v = 0; v < T::kVector; ++v) sums[v] += N::widen(x.values[v]) * N::widen(weight.values[v]);
 }
 
-// A window's columns in turn; the input's rows of a column are loaded once for all of the run's pixels. Columns are as
-// many as rows, so that the loads of several are in flight at once, as far as the registers go.
-template <typename T>
+// A window's columns in turn; the input's rows of a column are loaded once for all of the run's pixels. Of a square
+// window the loads of several columns are in flight at once.
+template <typename T, bool kSquare>
 __device__ __forceinline__ void sum_by_rows(const Params& params, const Run& run, const char* input, const char* weight,
                                             Sums<T, T::kVector>& sums) {
-#pragma unroll T::kColumnsTogether
-  for (int s = 0; s < T::kWindow; ++s) {
+  constexpr int kUnroll = kSquare ? T::kColumnsTogether : 1;
+  const int columns = kSquare ? T::kWindow : params.s;
+#pragma unroll kUnroll
+  for (int s = 0; s < columns; ++s) {
     Vector<T> column[T::kWindow];
 #pragma unroll
-    for (int r = 0; r < T::kWindow; ++r) column[r] = load_weight<T>(params, weight, r * T::kWindow + s);
+    for (int r = 0; r < T::kWindow; ++r) column[r] = load_weight<T>(params, weight, r * columns + s);
     const bool inside = static_cast<unsigned>(run.iw + s * params.dilation_w) < static_cast<unsigned>(params.w);
     const unsigned rows = inside ? run.inside_rows : 0;
     const char* source = input + s * params.dilation_w * params.input_stride_w;
@@ -88,7 +90,11 @@ __device__ __forceinline__ void sum_outputs(const Params& params, const Run& run
   const char* column = weight;
   for (int channel = 0; channel < channels; ++channel) {
     if constexpr (T::kWindow > 0) {
-      sum_by_rows<T>(params, run, input, column, sums);
+      if (params.s == T::kWindow) {
+        sum_by_rows<T, true>(params, run, input, column, sums);
+      } else {
+        sum_by_rows<T, false>(params, run, input, column, sums);
+      }
     } else {
       for_each_tap<T>(params, run, input, [&](int tap, const Vector<T>(&x)[T::kRows]) {
         const Vector<T> factors = load_weight<T>(params, column, tap);

@@ -33,8 +33,7 @@ bool vectors_fit(const Problem& problem) {
 }
 
 int window_of(const Problem& problem, int rows, int vector) {
-  const bool plain =
-      problem.dilation_h == 1 && problem.r == problem.s && keeps_window(problem.r, problem.stride_h, vector);
+  const bool plain = problem.dilation_h == 1 && keeps_window(problem.r, problem.stride_h, vector);
   return problem.groups > 1 && rows == kGroupedRows && plain ? static_cast<int>(problem.r) : 0;
 }
 
@@ -49,7 +48,7 @@ struct Choice {
 std::int64_t lines_of(const Problem& problem, int vector, int slots, bool inside) {
   const std::int64_t lanes = std::min(kWarp, inside ? slots : kThreads / slots);
   const std::int64_t bytes = element_size(problem.dtype) * (inside ? vector : problem.stride_w);
-  return kWarp / lanes * ceil_divide(lanes * bytes, 128);
+  return kWarp / lanes * std::min(lanes, ceil_divide(lanes * bytes, 128));
 }
 
 // Cycles: what a thread waits for, one round of blocks after the other, and what all threads of a multiprocessor load.
@@ -63,10 +62,11 @@ Choice weigh(const Problem& problem, int vector, int rows, int slots, bool insid
   const std::int64_t items = (problem.groups > 1 ? problem.k : problem.c) / vector;
   const std::int64_t channels =
       ceil_divide(items, slots) * (problem.groups > 1 && vector == 1 ? problem.c / problem.groups : 1);  // of a thread
-  const std::int64_t input = window > 0 ? ((rows - 1) * problem.stride_h + window) * window : rows * taps;
+  const std::int64_t input = window > 0 ? ((rows - 1) * problem.stride_h + window) * problem.s : rows * taps;
   const std::int64_t loads = input * lines_of(problem, vector, slots, inside) + columns * taps * (vector > 1 ? 4 : 1);
-  const std::int64_t trips =
-      window > 0 ? ceil_divide(window, columns_together(vector, window)) : ceil_divide(taps, taps_together(rows));
+  const std::int64_t trips = window > 0
+                                 ? ceil_divide(problem.s, problem.s == window ? columns_together(vector, window) : 1)
+                                 : ceil_divide(taps, taps_together(rows));
   int levels = 0;
   while ((1 << levels) < slots) ++levels;
   const double waiting = kCyclesPerTile + static_cast<double>(channels * trips) * kLatency +

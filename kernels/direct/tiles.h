@@ -22,7 +22,7 @@ constexpr bool keeps_window(std::int64_t rows, std::int64_t step, int vector) {
 }
 
 // A window's columns, or else its taps, that a thread loads at a time.
-constexpr int columns_together(int vector, int window) { return vector > 1 ? 2 : window; }
+constexpr int columns_together(int vector, int window) { return vector > 1 ? 2 : window < 5 ? window : 5; }
 constexpr int taps_together(int rows) { return rows > 2 ? 2 : 5; }
 
 // Shared memory begins with what threads hand each other at the end of a tile; the weight follows.

@@ -9,9 +9,8 @@ namespace convmin::direct {
 // A thread has a run of kRows output pixels, one below the other, and loads kVector channels at a time.
 //   kOutputs > 0: one group with so few output channels. The thread sums some of the input channels for all of them.
 //   kOutputs = 0: many groups. The thread sums whole output channels, kVector at a time where a group is one channel.
-//   kWindow > 0:  kernels of so many rows and columns, not dilated down the image and kStep rows apart: each input row
-//   is
-//                 loaded once for all of the run's pixels.
+//   kWindow > 0:  kernels of so many rows, not dilated down the image and kStep rows apart: each input row is loaded
+//                 once for all of the run's pixels.
 template <typename Element_, int kVector_, int kRows_, int kOutputs_, int kWindow_, int kStep_>
 struct Traits {
   using Element = Element_;

@@ -89,7 +89,7 @@ bool launch_tiles(const Params& params, const Plan& plan, cudaStream_t stream) {
 template <typename Element, Gather kGather>
 int launch_element(const Params& params, const Plan& plan, cudaStream_t stream) {
   constexpr int kCombineThreads = 256;
-  conv_scale_min_simt_pack<Element><<<pack_blocks(params), kPackThreads, 0, stream>>>(params, Fallback{});
+  conv_scale_min_simt_pack<Element><<<pack_blocks(params, {}), kPackThreads, 0, stream>>>(params, Fallback{});
   if (!launch_tiles<Element, kGather>(params, plan, stream)) return static_cast<int>(cudaErrorInvalidValue);
   if (params.splits > 1) {
     const auto blocks = static_cast<unsigned>((params.pixels + kCombineThreads - 1) / kCombineThreads);
@@ -102,7 +102,7 @@ template <Gather kGather>
 int launch_noted_tiles(const Params& params, const Plan& plan, const Fallback& tiles, cudaStream_t stream) {
   constexpr Tile kTile = kFallbackShape;
   using T = Traits<float, kGather, kTile.m, kTile.n, kTile.thread_m, kTile.thread_n>;
-  conv_scale_min_simt_pack<float><<<pack_blocks(params), kPackThreads, 0, stream>>>(params, tiles);
+  conv_scale_min_simt_pack<float><<<pack_blocks(params, tiles), kPackThreads, 0, stream>>>(params, tiles);
   conv_scale_min_simt_tiles<T><<<static_cast<unsigned>(plan.blocks), T::kThreads, 0, stream>>>(params, tiles);
   return static_cast<int>(cudaGetLastError());
 }

@@ -11,9 +11,10 @@
 namespace convmin::simt {
 
 inline constexpr int kPackThreads = 128;
-inline constexpr unsigned kPackBlocks = 1024;  // at most: where they find nothing to do, more take longer
-inline unsigned pack_blocks(const Params& params) {
-  return std::min(kPackBlocks, static_cast<unsigned>(params.groups * params.packed_reduction));
+inline constexpr unsigned kFallbackPackBlocks = 1024;  // at most: where they find nothing to do, more take longer
+inline unsigned pack_blocks(const Params& params, const Fallback& tiles) {
+  const auto rows = static_cast<unsigned>(params.groups * params.packed_reduction);
+  return tiles.count != nullptr ? std::min(kFallbackPackBlocks, rows) : rows;
 }
 
 // A block takes one row of the packed weight after another: a group and a reduction index. Where it is for noted tiles

@@ -56,7 +56,7 @@ class Epilogue {
       const float2 addend = addends_[(pass * T::kWidth + i * 8) / 2];
       const int channel = pass * T::kWidth + i * 8 + static_cast<int>(threadIdx.x) % 4 * 2;
 #pragma unroll
-      for (int p = 0; p < T::kRows; ++p) {
+      for (int p = 0; p < T::kPixels; ++p) {
         const float first = fmaf(sums[p / 2][i][p % 2 * 2], sign_, addend.x);
         const float second = fmaf(sums[p / 2][i][p % 2 * 2 + 1], sign_, addend.y);
         if constexpr (kIndexed) {
@@ -73,7 +73,7 @@ class Epilogue {
   __device__ __forceinline__ Candidate<float> combine() {
     Candidate<float> mine{};
 #pragma unroll
-    for (int p = 0; p < T::kRows; ++p) {
+    for (int p = 0; p < T::kPixels; ++p) {
       if constexpr (kIndexed) {
         warp_min<4>(best_[p]);
       } else {
@@ -90,7 +90,7 @@ class Epilogue {
   const Params& params_;
   const float2* const addends_;
   const float sign_;
-  Candidate<float> best_[T::kRows];
+  Candidate<float> best_[T::kPixels];
 };
 
 }  // namespace convmin::sm80::window

@@ -18,7 +18,11 @@ __global__ void __launch_bounds__(kThreads, blocks_per_sm(T::kWidth))
   __syncthreads();
   Tile tile(params, index);
   producer.load(tile);
-  stage_weight<T>(params, shared);
+  if (params.weight_in_order) {
+    stage_weight<T, true>(params, shared);
+  } else {
+    stage_weight<T, false>(params, shared);
+  }
   stage_tables<T>(params, shared);
   const Mainloop<T> mainloop(params, shared);
   Epilogue<T> epilogue(params, shared);

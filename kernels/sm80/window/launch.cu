@@ -1,12 +1,14 @@
 // Problem -> the kernel's parameters; Plan -> instantiation.
 #include "common/params.h"
+#include "sm80/plan.h"
 #include "sm80/window/launch.h"
 #include "sm80/window/plan.h"
 
 namespace convmin::sm80::window {
 namespace {
 
-Params make_params(const Problem& problem, const Plan& plan, const Arguments& arguments) {
+Params make_params(const Problem& whole, const Plan& plan, const Arguments& arguments) {
+  const Problem problem = join_rows(whole);
   Params params{};
   params.input = arguments.input;
   params.weight = arguments.weight;
@@ -22,6 +24,11 @@ Params make_params(const Problem& problem, const Plan& plan, const Arguments& ar
   params.reduction = static_cast<int>(problem.c * problem.r * problem.s);
   params.steps = static_cast<int>(shape.steps);
   params.channels_inside = channels_inside(problem);
+  const std::int64_t stride_s = params.channels_inside ? problem.c : 1;
+  params.weight_in_order =
+      (problem.c == 1 || problem.weight_strides[1] == (params.channels_inside ? 1 : problem.r * problem.s)) &&
+      (problem.r == 1 || problem.weight_strides[2] == problem.s * stride_s) &&
+      (problem.s == 1 || problem.weight_strides[3] == stride_s);
   params.by_steps = FastDivisor(shape.steps);
   params.by_window_inner = FastDivisor(params.channels_inside ? problem.c : problem.s);
   params.by_window_middle = FastDivisor(params.channels_inside ? problem.s : problem.r);

@@ -18,7 +18,7 @@ class Mainloop {
     const auto thread = static_cast<int>(threadIdx.x);
     lane_ = thread % 32;
 #pragma unroll
-    for (int p = 0; p < T::kRows; ++p) {
+    for (int p = 0; p < T::kPixels; ++p) {
       const int m = thread / 32 * 32 + p * 8 + lane_ / 4;
       const int row = m >> params.log_columns, column = m & (params.tile_columns - 1);
       windows_[p] = shared + params.patch + row * params.stride_h * params.patch_stride_h +
@@ -59,7 +59,7 @@ class Mainloop {
  private:
   __device__ __forceinline__ void gather(const int4& offsets, std::uint32_t (&pixels)[2][4]) const {
 #pragma unroll
-    for (int p = 0; p < T::kRows; ++p) {
+    for (int p = 0; p < T::kPixels; ++p) {
       pixels[p / 2][p % 2] = word(windows_[p], offsets.x, offsets.y);
       pixels[p / 2][p % 2 + 2] =
           T::kWord == 1 ? word(windows_[p], offsets.y, 0) : word(windows_[p], offsets.z, offsets.w);
@@ -91,7 +91,7 @@ class Mainloop {
 
   const Params& params_;
   const char* const shared_;
-  const char* windows_[T::kRows];
+  const char* windows_[T::kPixels];
   std::uint32_t masks_[2];
   int lane_;
 };

@@ -24,6 +24,7 @@ struct Params {
   // Whether neighbouring channels are neighbours in memory. Patch and reduction run over [row][column][channel] then,
   // else over [channel][row][column].
   bool channels_inside;
+  bool weight_in_order;                                     // whether each filter lies in memory in that order, too
   FastDivisor by_steps, by_window_inner, by_window_middle;  // the extents of the window's last two dimensions
 
   // A tile is some rows by some columns of an image, a power of two each. Its patch: the input under it.

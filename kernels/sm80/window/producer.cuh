@@ -19,14 +19,15 @@ struct WindowElement {
 __device__ __forceinline__ WindowElement window_element(const Params& params, int e) {
   const QuotientRemainder inner = params.by_window_inner.divide(e);
   const QuotientRemainder middle = params.by_window_middle.divide(inner.quotient);
-  const auto a = static_cast<int>(middle.quotient), b = static_cast<int>(middle.remainder);
-  const auto c = static_cast<int>(inner.remainder);
-  return params.channels_inside ? WindowElement{c, a, b} : WindowElement{a, b, c};
+  const auto first = static_cast<int>(middle.quotient), second = static_cast<int>(middle.remainder);
+  const auto third = static_cast<int>(inner.remainder);
+  return params.channels_inside ? WindowElement{third, first, second} : WindowElement{first, second, third};
 }
 
 // The weight in the order of the multiplication's fragments, several vectors at a time. Output channels that don't
-// exist repeat the last one, so that none has to be left out of the minimum.
-template <typename T>
+// exist repeat the last one, so that none has to be left out of the minimum. kInOrder: a filter lies in memory as the
+// reduction runs.
+template <typename T, bool kInOrder>
 __device__ __forceinline__ void stage_weight(const Params& params, char* shared) {
   using Element = typename T::Element;
   constexpr int kVectors = 4 / T::kWord;  // of 4 * T::kWord loads each
@@ -50,9 +51,11 @@ __device__ __forceinline__ void stage_weight(const Params& params, char* shared)
 #pragma unroll
         for (int n = 0; n < T::kWord; ++n) {
           const int e = (word + half * 4) * T::kWord + n;
-          const WindowElement in = window_element(params, min(e, params.reduction - 1));
-          const std::int64_t offset =
-              in.c * params.weight_stride_c + in.r * params.weight_stride_r + in.s * params.weight_stride_s;
+          std::int64_t offset = min(e, params.reduction - 1);
+          if constexpr (!kInOrder) {
+            const WindowElement in = window_element(params, static_cast<int>(offset));
+            offset = in.c * params.weight_stride_c + in.r * params.weight_stride_r + in.s * params.weight_stride_s;
+          }
           const std::uint32_t mask = e < params.reduction ? 0xffffffffu : 0u;
           words[j][half] |= (operand_bits<Element>(load_read_only(low + offset)) & mask) << n * 16;
           words[j][2 + half] |= (operand_bits<Element>(load_read_only(high + offset)) & mask) << n * 16;
@@ -79,9 +82,9 @@ __device__ __forceinline__ void stage_places(const Params& params, char* shared)
   for (int e = static_cast<int>(threadIdx.x); e < params.patch_elements; e += kThreads) {
     const QuotientRemainder inner = params.by_inner.divide(e);
     const QuotientRemainder middle = params.by_middle.divide(inner.quotient);
-    const std::uint32_t a = middle.quotient, b = middle.remainder, c = inner.remainder;
-    const std::uint32_t channel = params.channels_inside ? c : a;
-    const std::uint32_t row = params.channels_inside ? a : b, column = params.channels_inside ? b : c;
+    const std::uint32_t first = middle.quotient, second = middle.remainder, third = inner.remainder;
+    const std::uint32_t channel = params.channels_inside ? third : first;
+    const std::uint32_t row = params.channels_inside ? first : second, column = params.channels_inside ? second : third;
     const std::int64_t offset =
         channel * params.input_stride_c + row * params.input_stride_h + column * params.input_stride_w;
     reinterpret_cast<Place*>(shared + params.places)[e] = {static_cast<int>(offset), static_cast<std::uint16_t>(row),

@@ -16,8 +16,8 @@ struct Traits {
   static constexpr int kWord = 4 / kSize;           // elements of a word
   static constexpr int kStep = kStepBytes / kSize;  // of the reduction
   static constexpr int kPairs = kWidth / 16;        // of fragments of 8 output channels
-  static constexpr int kRows = 4;                   // output pixels of a thread's sums: 8 apart
-  static_assert(kThreads / 32 * 8 * kRows == kTileM, "every warp has a part");
+  static constexpr int kPixels = 4;                 // outputs of a thread's sums, 8 apart
+  static_assert(kThreads / 32 * 8 * kPixels == kTileM, "every warp has a part");
 };
 
 }  // namespace convmin::sm80::window
