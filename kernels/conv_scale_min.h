@@ -31,6 +31,7 @@ enum class Gather : std::uint8_t {
   kPixels,    // neighbouring output pixels: NCHW
   kChannels,  // neighbouring input channels: channels_last
   kTaps,      // neighbouring output pixels, and the reduction runs over taps and few channels alike (sm80, sm80_window)
+  kQuads,     // neighbouring output pixels, four of them a load (sm80 alone)
 };
 
 // Extents and strides; a stride counts elements and may be 0 (broadcast).

@@ -279,6 +279,27 @@ def test_two_blocks_share_a_multiprocessor_of_an_a100(dtype: torch.dtype, storag
         assert 2 * (plan["shared_memory"] + 1024) <= device.shared_memory_per_sm, f"{plan['shared_memory']}: {problem}"
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)
+def test_quads_of_pixels_are_loaded_where_they_are_aligned(dtype: torch.dtype) -> None:
+    """Rows of whole quads, at addresses of whole quads, without a stride along them."""
+    image = Problem(n=8, c=64, h=56, w=56, k=128, padding=(1, 1), dtype=dtype)
+    aligned = describe(image, "tf32")
+    n, c, h, w = aligned["input_strides"]
+    for description, gather in (
+        (aligned, "quads"),
+        ({**aligned, "input_alignment": 4 * dtype.itemsize}, "quads"),
+        ({**aligned, "input_alignment": 2 * dtype.itemsize}, "pixels"),
+        ({**aligned, "input_strides": (n, c + 2, h, w)}, "pixels"),
+        (describe(image.replace(stride=(2, 1)), "tf32"), "quads"),
+        (describe(image.replace(stride=(1, 2)), "tf32"), "pixels"),
+        (describe(image.replace(w=54), "tf32"), "pixels"),
+        (describe(image.replace(h=14, w=14, r=1, s=1, padding=(0, 0)), "tf32"), "quads"),
+        (describe(image.replace(storage="channels_last"), "tf32"), "channels"),
+    ):
+        plan = _C.plan(description, DEVICES["A100"].as_dict(), "sm80")
+        assert plan["gather"] == gather, description
+
+
 def test_no_image() -> None:
     """N = 0 plans nothing to do."""
     plan = _C.plan(describe(Problem(n=0)), DEVICES["H200"].as_dict())

@@ -73,6 +73,16 @@ Device parse_device(const py::dict& fields) {
   return device;
 }
 
+const char* gather_name(Gather gather) {
+  switch (gather) {
+    case Gather::kPixels: return "pixels";
+    case Gather::kChannels: return "channels";
+    case Gather::kTaps: return "taps";
+    case Gather::kQuads: return "quads";
+  }
+  return "unknown";
+}
+
 py::dict plan_as_dict(const py::dict& problem, const py::dict& device, const std::string& kernel) {
   KernelId forced{};
   if (!kernel.empty() && !kernel_from_name(kernel, &forced)) {
@@ -90,7 +100,7 @@ py::dict plan_as_dict(const py::dict& problem, const py::dict& device, const std
   if (!plan.accepted) return result;
   result["kernel"] = kernel_name(plan.kernel);
   result["precision"] = plan.precision == Precision::kIeee ? "ieee" : "tf32";
-  result["gather"] = plan.gather == Gather::kPixels ? "pixels" : plan.gather == Gather::kChannels ? "channels" : "taps";
+  result["gather"] = gather_name(plan.gather);
   result["tile"] = py::make_tuple(plan.tile_m, plan.tile_n, plan.tile_k);
   result["stages"] = plan.stages;
   result["tile_rows"] = plan.tile_rows;

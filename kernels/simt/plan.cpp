@@ -86,7 +86,7 @@ Plan plan_for_tiles(const Problem& problem, Gather gather, int blocks) {
   plan.accepted = true;
   plan.kernel = KernelId::kSimt;
   plan.precision = Precision::kIeee;
-  plan.gather = gather;
+  plan.gather = gather == Gather::kChannels ? gather : Gather::kPixels;  // the others are sm80's alone
   plan.tile_m = kTile.m;
   plan.tile_n = kTile.n;
   plan.tile_k = kTileK;

@@ -24,11 +24,12 @@ __global__ void __launch_bounds__(kThreads, T::kTile.blocks_per_sm)
     }
   }
   const Share share(params, shared);
-  const BlockTile tile(params, share.tile);
-  const int stages = share.blocks * share.stages, steps = stages * params.taps;
+  // Of a block of output channels, and of all; what is still to do counts down.
+  const int block_stages = T::kTile.shares_sums ? share.stages : params.stages;
+  const int stages = share.blocks * block_stages, steps = stages * params.taps;
 
-  Producer<T> producer(params, shared, tile, share);
-  const Mainloop<T> mainloop(params, shared, tile);
+  Producer<T> producer(params, shared, share);
+  const Mainloop<T> mainloop(params, shared, BlockTile(params, share.tile));
   const Epilogue<T> epilogue(params, shared);
   __syncthreads();  // the tables
 
@@ -43,7 +44,7 @@ __global__ void __launch_bounds__(kThreads, T::kTile.blocks_per_sm)
   }
 #pragma unroll
   for (int step = 0; step < kWeightStages - 1; ++step) {
-    if (step < steps) producer.load_weight();
+    if (step < steps) producer.load_weight(step * T::kWeightBytes);
     ptx::cp_async_commit();
   }
   ptx::cp_async_wait<kWeightStages - 2>();
@@ -61,56 +62,54 @@ __global__ void __launch_bounds__(kThreads, T::kTile.blocks_per_sm)
   typename Mainloop<T>::Weights first_weight, second_weight;
   const int* offsets = reinterpret_cast<const int*>(shared + params.offsets);
   const auto tap_offset_of = [&](int tap) { return T::kGather == Gather::kTaps ? 0 : offsets[tap]; };
-  int patch = 0, weight = 0, tap = 0, stage = 0, block = share.first_block, next_epilogue = share.stages;
+  int patch = 0, weight = 0, tap = 0, block = share.first_block;
+  int stages_left = stages, left_after_block = stages - block_stages;
   int at = tap_offset_of(0);
   mainloop.template load<0>(at, first_half);
-  if constexpr (T::kCopies) mainloop.template load<0>(weight, first_weight);
-  for (int step = 0; step < steps; ++step) {
+  mainloop.template load<0, 0, T::kPairsAhead>(weight, first_weight);
+  for (int steps_left = steps; steps_left > 0; --steps_left) {
     mainloop.template load<1>(at, second_half);
-    if constexpr (T::kCopies) {
-      mainloop.template load<1>(weight, second_weight);
-    } else {
-      mainloop.template load<0>(weight, first_weight);
-    }
+    mainloop.template load<0, T::kPairsAhead>(weight, first_weight);
+    mainloop.template load<1, 0, T::kPairsAhead>(weight, second_weight);
     mainloop.multiply(first_half, first_weight, accumulators);
     if constexpr (!T::kCopies) producer.end_window();
 
     // The next step's weight and patch are there, and of this step's patch nothing is needed any more.
     ptx::cp_async_wait<kWeightStages - 3>();
     __syncthreads();
-    if (step + kWeightStages - 1 < steps) producer.load_weight();
+    if (steps_left > kWeightStages - 1) producer.load_weight(weight - T::kWeightBytes);
     const bool ends_stage = ++tap == params.taps;
     if (ends_stage) {
       tap = 0;
-      ++stage;
+      --stages_left;
       patch = patch == (params.patch_slots - 1) * params.patch_bytes ? 0 : patch + params.patch_bytes;
       if constexpr (T::kCopies) {
-        if (stage + params.patch_slots - 1 < stages) producer.copy_patch();
+        if (stages_left > params.patch_slots - 1) producer.copy_patch();
       }
       producer.next_stage();
     }
     ptx::cp_async_commit();
     if constexpr (!T::kCopies) {
-      if (stage + 1 < stages) producer.begin_window();
+      if (stages_left > 1) producer.begin_window();
     }
 
     at = patch + tap_offset_of(tap);
-    const bool ends_block = ends_stage && stage == next_epilogue;
+    const bool ends_block = ends_stage && stages_left == left_after_block;
     if (!ends_block) mainloop.template load<0>(at, first_half);
-    if constexpr (!T::kCopies) mainloop.template load<1>(weight, second_weight);
+    mainloop.template load<1, T::kPairsAhead>(weight, second_weight);
     weight = weight == (kWeightStages - 1) * T::kWeightBytes ? 0 : weight + T::kWeightBytes;
-    if constexpr (T::kCopies) mainloop.template load<0>(weight, first_weight);
+    mainloop.template load<0, 0, T::kPairsAhead>(weight, first_weight);
     mainloop.multiply(second_half, second_weight, accumulators);
     if constexpr (!T::kCopies && T::kWindows == 2) {
       producer.end_window();
-      if (stage + 1 < stages) producer.begin_window();
+      if (stages_left > 1) producer.begin_window();
     }
     if (!ends_block) continue;
     if constexpr (T::kTile.shares_sums) {
       if (params.parts > 1) break;  // there was one block of channels
     }
     epilogue.reduce(block++, accumulators);
-    next_epilogue += share.stages;
+    left_after_block -= block_stages;
 #pragma unroll
     for (auto& row : accumulators)
 #pragma unroll
@@ -125,10 +124,12 @@ __global__ void __launch_bounds__(kThreads, T::kTile.blocks_per_sm)
       epilogue.reduce(share.first_block, accumulators);
     }
   }
+  const Share again(params, shared);  // rather than over the loop in registers
+  const BlockTile tile(params, again.tile);
   if constexpr (T::kScaled) {
-    if (share.split == 0) producer.note_range(tile);
+    if (again.split == 0) producer.note_range(tile);
   }
-  epilogue.write(share, tile);
+  epilogue.write(again, tile);
 }
 
 // Pack and multiply.

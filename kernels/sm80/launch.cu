@@ -44,6 +44,8 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   params.patch_columns = static_cast<int>(shape.patch_columns);
   params.patch_pitch = static_cast<int>(shape.patch_pitch);
   params.patch_pixels = static_cast<int>(shape.patch_pixels);
+  params.row_quads = static_cast<int>(shape.row_quads);
+  params.quads = static_cast<int>(shape.patch_rows * shape.row_quads);
   params.by_patch_columns = FastDivisor(shape.patch_columns);
   params.by_patch_pixels = FastDivisor(shape.patch_pixels);
   params.by_s = FastDivisor(problem.s);
@@ -54,9 +56,8 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   params.stages = static_cast<int>(shape.stages);
   params.steps = static_cast<int>(shape.steps);
   const bool scaled = plan.fallback_blocks > 0;
-  const int batch = batch_vectors(plan.tile_m, scaled);
-  const std::int64_t batches = (shape.patch_pixels * (kStepBytes / 16) + batch - 1) / batch;
-  params.windows_per_batch = static_cast<int>(shape.taps * batches_per_step(plan.tile_m, scaled) / batches);
+  params.items = static_cast<unsigned>(shape.items);
+  params.windows_per_batch = static_cast<int>(shape.taps * batches_per_step(plan.tile_m, scaled) / shape.batches);
   params.patch_slots = static_cast<int>(shape.patch_slots);
   params.patch_bytes = static_cast<int>(shape.patch_bytes);
   params.group_blocks = static_cast<int>(shape.group_blocks);
@@ -67,7 +68,7 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   params.offsets = static_cast<int>(shape.offsets);
   params.best = static_cast<int>(shape.best);
   params.flag = static_cast<int>(shape.flag);
-  params.peaks = static_cast<int>(shape.peaks);
+  params.faint_parts = static_cast<int>(shape.faint_parts);
 
   const Workspace parts = workspace(original, plan);
   auto* base = static_cast<char*>(arguments.workspace);
@@ -90,10 +91,10 @@ using Launch = int (*)(const Params&, const Plan&, cudaStream_t);
 }  // namespace
 
 int launch(const Problem& problem, const Plan& plan, const Arguments& arguments, cudaStream_t stream) {
-  const Launch by_dtype[3][3] = {
-      {launch_float32_pixels, launch_float32_channels, launch_float32_taps},
-      {launch_float16_pixels, launch_float16_channels, launch_float16_taps},
-      {launch_bfloat16_pixels, launch_bfloat16_channels, launch_bfloat16_taps},
+  const Launch by_dtype[3][4] = {
+      {launch_float32_pixels, launch_float32_channels, launch_float32_taps, launch_float32_quads},
+      {launch_float16_pixels, launch_float16_channels, launch_float16_taps, launch_float16_quads},
+      {launch_bfloat16_pixels, launch_bfloat16_channels, launch_bfloat16_taps, launch_bfloat16_quads},
   };
   const auto gather = static_cast<int>(plan.gather);
   const Params params = make_params(problem, plan, arguments);
@@ -102,7 +103,12 @@ int launch(const Problem& problem, const Plan& plan, const Arguments& arguments,
     const cudaError_t error =
         cudaMemsetAsync(params.fallback.everything, 0, static_cast<std::size_t>(parts.tiles - parts.fallback), stream);
     if (error != cudaSuccess) return error;
-    return (plan.gather == Gather::kPixels ? launch_scaled_pixels : launch_scaled_channels)(params, plan, stream);
+    switch (plan.gather) {
+      case Gather::kPixels: return launch_scaled_pixels(params, plan, stream);
+      case Gather::kChannels: return launch_scaled_channels(params, plan, stream);
+      case Gather::kQuads: return launch_scaled_quads(params, plan, stream);
+      case Gather::kTaps: return cudaErrorInvalidValue;  // a pixel's channels don't pass by together
+    }
   }
   switch (problem.dtype) {
     case DType::kFloat32: return by_dtype[0][gather](params, plan, stream);

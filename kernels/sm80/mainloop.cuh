@@ -1,6 +1,6 @@
 // Half a step's multiplication: 32 bytes of the reduction of a warp's pixels and output channels. The pixels' fragments
-// are loaded half a step ahead, so that their latency runs under the multiplications; the weight's too where the
-// producer leaves registers for it.
+// are loaded half a step ahead, so that their latency runs under the multiplications; the weight's too, or the first of
+// them, as the producer leaves registers for it.
 #pragma once
 
 #include "ptx/ldmatrix.cuh"
@@ -36,11 +36,11 @@ class Mainloop {
     for (int m = 0; m < T::kFragmentsM; ++m) ptx::ldmatrix_x4(a[m], windows_[m] + patch + kHalf * 32);
   }
 
-  // `weight` is the step's offset in the ring of weights.
-  template <int kHalf>
+  // `weight` is the step's offset in the ring of weights; pairs of fragments from kFirst to before kEnd.
+  template <int kHalf, int kFirst = 0, int kEnd = T::kFragmentsN / 2>
   __device__ __forceinline__ void load(int weight, Weights& b) const {
 #pragma unroll
-    for (int n = 0; n < T::kFragmentsN / 2; ++n) {
+    for (int n = kFirst; n < kEnd; ++n) {
       b[n] = ptx::load_shared_16(weight_ + weight + (kHalf * (T::kTileN / 16) + n) * 32 * 16);
     }
   }

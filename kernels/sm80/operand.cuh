@@ -18,4 +18,11 @@ __device__ __forceinline__ std::uint32_t operand_bits(Element value) {
   }
 }
 
+// Of two neighbours, 16 bits each.
+template <typename Operand, typename Element>
+__device__ __forceinline__ std::uint32_t operand_pair(Element first, Element second) {
+  static_assert(sizeof(Operand) == 2, "a word holds two");
+  return operand_bits<Operand>(first) | operand_bits<Operand>(second) << 16;
+}
+
 }  // namespace convmin::sm80

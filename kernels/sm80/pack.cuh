@@ -3,6 +3,7 @@
 // Where float32 multiplies as float16, filters are scaled by a power of two each (see range.cuh).
 #pragma once
 
+#include "common/load.cuh"
 #include "sm80/operand.cuh"
 #include "sm80/params.h"
 #include "sm80/range.cuh"
@@ -12,6 +13,7 @@ namespace convmin::sm80 {
 
 inline constexpr int kPackThreads = 256;
 inline constexpr int kPackOutputs = 16, kPackTaps = 16;  // of a block at a time
+inline constexpr int kPackTogether = 6;                  // elements that a thread loads before it stores the first
 
 // One block per kPackOutputs output channels and chunk of the reduction: read in the order of memory, written in that
 // of [group][block of outputs][step][half of the step][16 outputs][lane].
@@ -47,24 +49,35 @@ __global__ void __launch_bounds__(kPackThreads) conv_scale_min_sm80_pack(const _
   const bool channels_inside = params.weight_stride_c < params.weight_stride_s;
   for (int first_tap = 0; first_tap < taps; first_tap += kPackTaps) {
     const int batch = min(taps - first_tap, kPackTaps);
-    for (int i = thread; i < kPackOutputs * T::kChunk * batch; i += kPackThreads) {
-      const int rest = i / batch;
-      int tap = i - rest * batch, element = rest % T::kChunk, output = rest / T::kChunk;
-      if (channels_inside) element = i % T::kChunk, tap = i / T::kChunk % batch, output = i / T::kChunk / batch;
-      int channel = chunk * T::kChunk + element, at = first_tap + tap;
-      bool real = output + first_output < params.group_outputs && channel < params.group_channels;
-      if constexpr (T::kGather == Gather::kTaps) {
-        real = output + first_output < params.group_outputs && channel < params.reduction;
-        at = channel / params.group_channels;
-        channel -= at * params.group_channels;
+    const int count = kPackOutputs * T::kChunk * batch;
+    for (int first = thread; first < count; first += kPackTogether * kPackThreads) {
+      Element values[kPackTogether];
+      Bits* targets[kPackTogether];
+#pragma unroll
+      for (int j = 0; j < kPackTogether; ++j) {
+        const int i = min(first + j * kPackThreads, count - 1);
+        const int outer = channels_inside ? i / T::kChunk : i / batch;
+        const int element = channels_inside ? i % T::kChunk : outer % T::kChunk;
+        const int tap = channels_inside ? outer % batch : i % batch;
+        const int output = channels_inside ? outer / batch : outer / T::kChunk;
+        int channel = chunk * T::kChunk + element, at = first_tap + tap;
+        bool real = output + first_output < params.group_outputs && channel < params.group_channels;
+        if constexpr (T::kGather == Gather::kTaps) {
+          real = output + first_output < params.group_outputs && channel < params.reduction;
+          at = channel / params.group_channels;
+          channel -= at * params.group_channels;
+        }
+        values[j] =
+            real ? load_read_only(weight + output * params.weight_stride_k + channel * params.weight_stride_c +
+                                  at / params.s * params.weight_stride_r + at % params.s * params.weight_stride_s)
+                 : Element{};
+        if constexpr (T::kScaled) values[j] *= real ? 1.0f / __ldg(&params.channel_factor[first_k + output]) : 1.0f;
+        targets[j] = &shared.bits[tap][output][element];
       }
-      Element value{};
-      if (real) {
-        value = weight[output * params.weight_stride_k + channel * params.weight_stride_c +
-                       at / params.s * params.weight_stride_r + at % params.s * params.weight_stride_s];
-        if constexpr (T::kScaled) value *= 1.0f / params.channel_factor[first_k + output];
+#pragma unroll
+      for (int j = 0; j < kPackTogether; ++j) {
+        if (first + j * kPackThreads < count) *targets[j] = static_cast<Bits>(operand_bits<Operand>(values[j]));
       }
-      shared.bits[tap][output][element] = static_cast<Bits>(operand_bits<Operand>(value));
     }
     __syncthreads();
     for (int i = thread; i < batch * T::kHalves * 32; i += kPackThreads) {

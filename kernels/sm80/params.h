@@ -33,6 +33,7 @@ struct Params {
   int step_h, step_w, unit_h, unit_w, span_h, span_w;
   int run_columns, patch_columns, patch_pitch;  // patch_columns = unit_w * run_columns; the pitch is between rows
   int patch_pixels;                             // rows * patch_columns
+  int row_quads, quads;                         // Gather::kQuads: of a row of the patch and of all
   FastDivisor by_patch_columns, by_patch_pixels, by_s, by_group_blocks;
 
   // The reduction: stages of (outer tap, chunk of channels), each of `taps` steps that share a patch. A patch serves
@@ -40,7 +41,8 @@ struct Params {
   // each.
   int taps, outer_taps, chunks;
   int stages, steps;      // of one block of output channels
-  int windows_per_batch;  // of the producer: how long a batch of the patch may stay in registers
+  unsigned items;         // of a patch, where it goes through registers
+  int windows_per_batch;  // of the producer: how long a batch may stay in registers
   int patch_slots;        // in shared memory
   int patch_bytes;        // of one
   int group_blocks;       // blocks of output channels in a group
@@ -49,7 +51,7 @@ struct Params {
   int reduction;
 
   // Byte offsets in shared memory, after the weight's kWeightStages.
-  int patches, pixels, offsets, best, flag, peaks;
+  int patches, pixels, offsets, best, flag, faint_parts;
 
   // Workspace.
   const void* weight;

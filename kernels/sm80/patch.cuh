@@ -13,6 +13,18 @@ struct alignas(16) Pixel {
 };
 static_assert(sizeof(Pixel) == kPixelEntry, "tiles.h states what the kernel uses");
 
+// What a load brings where a patch serves all taps: a pixel; or a quad, four pixels of a row from a multiple of four
+// columns of the image on, so that all are inside it or none.
+struct alignas(16) Source {
+  std::int64_t offset;  // bytes
+  int target;           // where it goes: see target_of()
+  int inside;           // the image
+};
+static_assert(sizeof(Source) == kPixelEntry, "tiles.h states what the kernel uses");
+
+// A place in the patch, in bytes, and which of up to four pixels from there on it has, a bit each.
+__device__ __forceinline__ int target_of(int place, int pixels) { return place * 16 + pixels; }
+
 // An element of the window, relative to the window's corner. For Gather::kTaps.
 struct alignas(16) Tap {
   std::int64_t offset;  // bytes
@@ -51,20 +63,29 @@ struct BlockTile {
 
   // The patch's e-th pixel.
   __device__ __forceinline__ Pixel pixel(const Params& params, int e) const {
-    int row = e / params.patch_columns;
+    const int row = e / params.patch_columns;
     const int place = e - row * params.patch_columns;
     const int column = place % params.run_columns * params.unit_w + place / params.run_columns;
-    int image = first_image, ih = first_oh * params.stride_h;
-    if (row >= head_rows) {
-      row -= head_rows;
-      image += 1 + row / image_rows;
-      row %= image_rows;
-      ih = 0;
+    return input_pixel(params, row, first_column * params.stride_w - params.padding_w + column * params.step_w);
+  }
+
+  __device__ __forceinline__ Source pixel_source(const Params& params, int e) const {
+    const int row = e / params.patch_columns;
+    const int place = e + row * (params.patch_pitch - params.patch_columns);
+    return source(params, pixel(params, e), place, 1);
+  }
+
+  // The patch's e-th quad, or nothing after the last.
+  __device__ __forceinline__ Source quad_source(const Params& params, int e) const {
+    if (e >= params.quads) return {};
+    const int row = e / params.row_quads;
+    const int first_iw = first_column - params.padding_w;
+    const int column = (e - row * params.row_quads) * kQuad - (first_iw & (kQuad - 1));
+    int pixels = 0;
+    for (int j = 0; j < kQuad; ++j) {
+      if (static_cast<unsigned>(column + j) < static_cast<unsigned>(params.patch_columns)) pixels |= 1 << j;
     }
-    if (image >= params.n) return {0, kOutsidePixel, kOutsidePixel};
-    ih += row * params.step_h - params.padding_h;
-    const int iw = first_column * params.stride_w - params.padding_w + column * params.step_w;
-    return {image * params.input_stride_n + ih * params.input_stride_h + iw * params.input_stride_w, ih, iw};
+    return source(params, input_pixel(params, row, first_iw + column), row * params.patch_pitch + column, pixels);
   }
 
   // Where the window of the tile's m-th output pixel starts in the patch, in bytes; some valid place for one that
@@ -85,6 +106,27 @@ struct BlockTile {
     const int ow = first_column + m - i * params.tile_columns;
     if (i >= params.tile_rows || row >= end_row || ow >= params.ow) return -1;
     return static_cast<std::int64_t>(row) * params.ow + ow;
+  }
+
+ private:
+  // Under a row of the patch, in column `iw` of its image.
+  __device__ __forceinline__ Pixel input_pixel(const Params& params, int row, int iw) const {
+    int image = first_image, ih = first_oh * params.stride_h;
+    if (row >= head_rows) {
+      row -= head_rows;
+      image += 1 + row / image_rows;
+      row %= image_rows;
+      ih = 0;
+    }
+    if (image >= params.n) return {0, kOutsidePixel, kOutsidePixel};
+    ih += row * params.step_h - params.padding_h;
+    return {image * params.input_stride_n + ih * params.input_stride_h + iw * params.input_stride_w, ih, iw};
+  }
+
+  static __device__ __forceinline__ Source source(const Params& params, const Pixel& first, int place, int pixels) {
+    const bool inside = static_cast<unsigned>(first.ih) < static_cast<unsigned>(params.h) &&
+                        static_cast<unsigned>(first.iw) < static_cast<unsigned>(params.w);
+    return {first.offset, target_of(place * kPixelBytes, pixels), inside};
   }
 };
 

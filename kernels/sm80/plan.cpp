@@ -33,6 +33,17 @@ bool vectors_fit(const Problem& problem) {
          problem.c / problem.groups * element % 16 == 0;
 }
 
+// Whether rows are of whole quads: four pixels next to each other, aligned, inside the image or outside. Under a stride
+// a patch's columns are not neighbours.
+bool quads_fit(const Problem& problem) {
+  const std::int64_t extents[] = {problem.n, problem.c, problem.h};
+  for (const int axis : {0, 1, 2}) {
+    if (extents[axis] > 1 && problem.input_strides[axis] % kQuad != 0) return false;
+  }
+  return problem.input_strides[3] == 1 && problem.w % kQuad == 0 && problem.stride_w == 1 &&
+         problem.input_alignment % (kQuad * element_size(problem.dtype)) == 0;
+}
+
 // One axis of a patch that serves `taps` taps: the input pixels between two that are kept, the kept ones between two
 // outputs, and those under one output.
 struct Axis {
@@ -55,6 +66,7 @@ double cycles_per_pixel(const Layout& layout, bool scaled) {  // of a stage's pa
     case Gather::kChannels: return scaled ? 4 : 1;              // through registers; past them
     case Gather::kPixels: return layout.chunk == 16 ? 3.5 : 7;  // a load for each element
     case Gather::kTaps: return layout.chunk == 16 ? 6.5 : 13;   // and a table's entry
+    case Gather::kQuads: return scaled ? 3 : 1.7;  // a quarter of the instructions of kPixels; with its range, half
   }
   return 0;
 }
@@ -76,9 +88,7 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
   if (shape.shared_memory > device.shared_memory_per_block) return;
   // More than a pixel of the tile for each tap: bringing each tap's pixels is less.
   if (choice->layout.whole_window && shape.patch_pixels > shape.taps * tile.m) return;
-  const std::int64_t batch = batch_vectors(tile.m, choice->scaled);
-  const std::int64_t vectors = shape.patch_pixels * (kStepBytes / 16);
-  if (vectors > shape.taps * batches_per_step(tile.m, choice->scaled) * batch) return;
+  if (shape.batches > shape.taps * batches_per_step(tile.m, choice->scaled)) return;
   const std::int64_t per_sm =
       std::min<std::int64_t>(tile.blocks_per_sm, device.shared_memory_per_sm / (shape.shared_memory + kReservedShared));
   choice->per_sm = per_sm;
@@ -94,8 +104,10 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
   }
   const double rate = (chunk_of(problem, choice->scaled) == 16 ? 2 : 1) /
                       (tile.efficiency * (per_sm == 1 ? 0.6 : 1.0) * (choice->layout.padded ? 1.0 : 0.9));
+  // With what quads bring beside the patch.
+  const std::int64_t brought = shape.row_quads > 0 ? shape.patch_rows * shape.row_quads * kQuad : shape.patch_pixels;
   const double stage = static_cast<double>(shape.taps) * outputs * kCyclesPerOutput * rate +
-                       static_cast<double>(shape.patch_pixels) * cycles_per_pixel(choice->layout, choice->scaled);
+                       static_cast<double>(brought) * cycles_per_pixel(choice->layout, choice->scaled);
   for (std::int64_t parts = 1; parts <= most_parts; ++parts) {
     const double one =
         kCyclesPerBlock +
@@ -126,11 +138,14 @@ bool improve(const Problem& problem, const Device& device, const Tile& tile, con
 void consider(const Problem& problem, const Device& device, const Tile& tile, Gather gather, bool scaled,
               Choice* best) {
   const bool window = problem.r * problem.s > 1 && gather != Gather::kTaps;
+  const std::int64_t unit = gather == Gather::kQuads ? kQuad : 1;  // all tiles begin at the same column of a quad
   std::int64_t before = 0;
   for (const std::int64_t most_rows : {1, 2, 4, 8, 16}) {
     // Equal parts of a row, of at most this many columns.
     const std::int64_t parts = ceil_divide(problem.ow, std::min<std::int64_t>(problem.ow, tile.m / most_rows));
-    Layout layout{gather, chunk_of(problem, scaled), ceil_divide(problem.ow, parts), window, false, true};
+    const std::int64_t columns = ceil_divide(problem.ow, parts);
+    Layout layout{gather, chunk_of(problem, scaled), parts > 1 ? round_up(columns, unit) : columns, window, false,
+                  true};
     if (layout.columns == before) continue;
     before = layout.columns;
     // Within an image, a tile has one halo above and below rather than one for each image that it might touch; worth it
@@ -140,8 +155,9 @@ void consider(const Problem& problem, const Device& device, const Tile& tile, Ga
     layout.within_image = window && problem.r > 1 && waste * 16 <= problem.oh;
     if (improve(problem, device, tile, layout, scaled, best) || !window) continue;
     layout.padded = false;
-    if (improve(problem, device, tile, layout, scaled, best) || scaled) continue;
-    // A pixel's range shows where all its channels pass by; tap after tap, they do so in turn: not for `scaled`.
+    if (improve(problem, device, tile, layout, scaled, best) || scaled || gather == Gather::kQuads) continue;
+    // A pixel's range shows where all its channels pass by; tap after tap, they do so in turn: not for `scaled`. Nor
+    // for quads, which each tap would cut anew.
     layout.whole_window = false, layout.within_image = false, layout.padded = true;
     improve(problem, device, tile, layout, scaled, best);
   }
@@ -198,24 +214,30 @@ Shape shape_of(const Problem& problem, const Tile& tile, const Layout& layout) {
   }
 
   const bool taps_in_chunks = layout.gather == Gather::kTaps;
-  const bool copies = layout.gather == Gather::kChannels && layout.chunk == chunk_of(problem, false);  // by cp.async
+  const bool scaled = layout.chunk != chunk_of(problem, false), quads = layout.gather == Gather::kQuads;
+  const bool copies = layout.gather == Gather::kChannels && !scaled;  // by cp.async
   shape.taps = layout.whole_window ? window : 1;
   shape.outer_taps = layout.whole_window || taps_in_chunks ? 1 : window;
   shape.chunks = ceil_divide(group_channels * (taps_in_chunks ? window : 1), layout.chunk);
   shape.stages = shape.chunks * shape.outer_taps;
   shape.steps = shape.stages * shape.taps;
   shape.group_blocks = ceil_divide(problem.k / problem.groups, tile.n);
+  const std::int64_t before = (kQuad - problem.padding_w % kQuad) % kQuad;  // pixels of a row's first quad
+  shape.row_quads = quads ? ceil_divide(before + shape.patch_columns, kQuad) : 0;
+  const std::int64_t table = quads ? round_up(shape.patch_rows * shape.row_quads, 2) : shape.patch_pixels;
+  shape.items = table * (quads && scaled ? 8 : 4);
+  shape.batches = ceil_divide(shape.items, batch_items(layout.gather, tile.m, scaled));
   shape.patch_slots = 1 + (copies ? ceil_divide(kWeightStages - 2, shape.taps) : 1);
   shape.patch_bytes = shape.patch_rows * shape.patch_pitch * kPixelBytes;
 
   shape.patches = kWeightStages * tile.n * kStepBytes;
   shape.pixels = shape.patches + shape.patch_slots * shape.patch_bytes;
-  shape.offsets = shape.pixels + kPixelEntry * shape.patch_pixels;
+  shape.offsets = shape.pixels + kPixelEntry * table;
   shape.best = shape.offsets +
                (taps_in_chunks ? kTapEntry * shape.chunks * layout.chunk : round_up(kOffsetEntry * shape.taps, 16));
   shape.flag = shape.best + 8 * tile.m * tile.warps_n;
-  shape.peaks = shape.flag + 16;
-  shape.shared_memory = shape.peaks + 4 * shape.patch_pixels;
+  shape.faint_parts = shape.flag + 16;
+  shape.shared_memory = shape.faint_parts + 4 * shape.patch_rows * shape.patch_pitch;
   return shape;
 }
 
@@ -235,6 +257,7 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   const Problem joined = join_rows(problem);
   const std::int64_t group_channels = problem.c / problem.groups, window = problem.r * problem.s;
   const Gather whole = vectors_fit(problem) ? Gather::kChannels : Gather::kPixels;
+  const bool quads = whole == Gather::kPixels && quads_fit(joined);
   Choice best;
   for (const Tile& tile : kTiles) {
     // Wider than the group's channels: only if there is no narrower one.
@@ -242,6 +265,8 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
     const bool may_scale = problem.dtype == DType::kFloat32 && tile.scaled && problem.groups == 1;
     consider(joined, device, tile, whole, false, &best);
     if (may_scale) consider(joined, device, tile, whole, true, &best);
+    if (quads) consider(joined, device, tile, Gather::kQuads, false, &best);
+    if (quads && may_scale) consider(joined, device, tile, Gather::kQuads, true, &best);
     if (group_channels % chunk_of(problem, false) != 0 && group_channels * window <= kMaxWindowTable) {
       consider(joined, device, tile, Gather::kTaps, false, &best);
     }

@@ -25,10 +25,11 @@ struct Layout {
 struct Shape {
   std::int64_t tile_rows, tile_columns, tiles_h, tiles_w, tiles_per_image;
   std::int64_t step_h, step_w, unit_h, unit_w, span_h, span_w;
-  std::int64_t run_columns, patch_columns, patch_pitch, patch_rows, patch_pixels;
+  std::int64_t run_columns, patch_columns, patch_pitch, patch_rows, patch_pixels, row_quads;
   std::int64_t taps, outer_taps, chunks, stages, steps;
+  std::int64_t items, batches;  // in which a patch goes through registers
   std::int64_t patch_slots, patch_bytes, group_blocks;
-  std::int64_t patches, pixels, offsets, best, flag, peaks, shared_memory;  // byte offsets and their sum
+  std::int64_t patches, pixels, offsets, best, flag, faint_parts, shared_memory;  // byte offsets and their sum
 };
 Shape shape_of(const Problem& problem, const Tile& tile, const Layout& layout);
 Layout layout_of(const Plan& plan);

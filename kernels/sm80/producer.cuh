@@ -1,11 +1,13 @@
 // Brings the weight and the input to shared memory, ahead of the multiplication. The weight comes packed, by cp.async.
 // So does channels_last input; any other goes through registers, a batch at a time: loaded at the beginning of a window
-// of time, rounded to the tensor cores' type and stored at the end of that or a later one, as far as time allows.
+// of time, rounded to the tensor cores' type and stored at the end of that or a later one, as far as time allows. An
+// item of a batch is a 16-byte vector of a pixel's channels, or a quad of pixels (quads.cuh).
 #pragma once
 
 #include "common/load.cuh"
 #include "ptx/cp_async.cuh"
 #include "sm80/pack.cuh"
+#include "sm80/quads.cuh"
 #include "sm80/share.cuh"
 
 namespace convmin::sm80 {
@@ -22,18 +24,27 @@ class Producer {
   using Operand = typename T::Operand;
 
   // Fills the tables; a barrier must follow.
-  __device__ __forceinline__ Producer(const Params& params, std::uint8_t* shared, const BlockTile& tile,
-                                      const Share& share)
+  __device__ __forceinline__ Producer(const Params& params, std::uint8_t* shared, const Share& share)
       : params_(params),
         shared_(shared),
-        pixels_(reinterpret_cast<Pixel*>(shared + params.pixels)),
-        stage_{share.first_block, share.first_stage / params.chunks, share.first_stage % params.chunks},
-        thread_(static_cast<int>(threadIdx.x)) {
+        stage_{share.first_block, T::kWholeWindow ? 0 : share.first_stage / params.chunks,
+               T::kWholeWindow ? share.first_stage : share.first_stage % params.chunks},
+        thread_(static_cast<int>(threadIdx.x)),
+        item_(thread_) {
     weight_ = static_cast<const std::uint8_t*>(params.packed_weight) +
               (static_cast<std::int64_t>(share.first_block) * params.steps + share.first_stage * params.taps) *
                   T::kWeightBytes +
               thread_ * 16;
-    for (int e = thread_; e < params.patch_pixels; e += kThreads) pixels_[e] = tile.pixel(params, e);
+    const BlockTile tile(params, share.tile);
+    if constexpr (T::kGather == Gather::kQuads) {
+      for (int e = thread_; e < static_cast<int>(params.items / Item::kParts); e += kThreads) {
+        table<Source>()[e] = tile.quad_source(params, e);
+      }
+    } else if constexpr (T::kWholeWindow) {
+      for (int e = thread_; e < params.patch_pixels; e += kThreads) table<Source>()[e] = tile.pixel_source(params, e);
+    } else {
+      for (int e = thread_; e < params.patch_pixels; e += kThreads) table<Pixel>()[e] = tile.pixel(params, e);
+    }
     if constexpr (T::kGather == Gather::kTaps) {
       Tap* taps = reinterpret_cast<Tap*>(shared + params.offsets);
       for (int e = thread_; e < params.chunks * T::kChunk; e += kThreads) taps[e] = window_element(e);
@@ -42,32 +53,33 @@ class Producer {
       for (int tap = thread_; tap < params.taps; tap += kThreads) offsets[tap] = tap_offset(params, tap);
     }
     if constexpr (T::kScaled) {
-      for (int e = thread_; e < params.patch_pixels; e += kThreads) peaks()[e] = 0;
+      for (int e = thread_; e < patch_places(); e += kThreads) faint_parts()[e] = 0;
       watches_range_ = share.split == 0;
     }
     locate_stage();
     if constexpr (T::kGather != Gather::kTaps) source_ += stage_.chunk * T::kChunk * params.input_stride_c;
   }
 
-  // The next step's weight.
-  __device__ __forceinline__ void load_weight() {
-    const std::uint32_t target = ptx::shared_address(shared_ + weight_slot_ * T::kWeightBytes + thread_ * 16);
+  // The next step's weight, to this offset in its ring.
+  __device__ __forceinline__ void load_weight(int offset) {
+    constexpr int kRing = kWeightStages * T::kWeightBytes;
+    static_assert((kRing & (kRing - 1)) == 0, "the ring wraps by a mask");
+    const std::uint32_t target = ptx::shared_address(shared_) + (offset & (kRing - 1)) + thread_ * 16;
 #pragma unroll
     for (int i = 0; i < T::kWeightVectors; i += kThreads) ptx::cp_async_16(target + i * 16, weight_ + i * 16);
     weight_ += T::kWeightBytes;
-    weight_slot_ = (weight_slot_ + 1) % kWeightStages;
   }
 
   // Moves on to the next stage, whose patch goes to the next slot.
   __device__ __forceinline__ void next_stage() {
     if (++patch_slot_ == params_.patch_slots) patch_slot_ = 0;
-    batch_ = 0;
+    item_ = thread_;
     if (++stage_.chunk < params_.chunks) {
       if constexpr (T::kGather != Gather::kTaps) source_ += T::kChunk * params_.input_stride_c;
       return;
     }
     stage_.chunk = 0;
-    if (++stage_.tap == params_.outer_taps) {
+    if (T::kWholeWindow || ++stage_.tap == params_.outer_taps) {
       stage_.tap = 0;
       watches_range_ = false;  // the same pixels again
       ++stage_.block;
@@ -82,7 +94,7 @@ class Producer {
     const char* source = source_ + pack * 16;
     const std::uint32_t target = ptx::shared_address(patch()) + pack * 16;
     for (int e = thread_ / T::kPacks; e < params_.patch_pixels; e += kThreads / T::kPacks) {
-      const Pixel pixel = pixels_[e];
+      const Pixel pixel = table<Pixel>()[e];
       ptx::cp_async_16(target + place(e), source + pixel.offset, real && inside(pixel, dh_, dw_));
     }
   }
@@ -90,10 +102,9 @@ class Producer {
   // Notes the tile's runs of output pixels where a pixel under it is out of float16's range. All channels have been
   // loaded, a barrier ago.
   __device__ __forceinline__ void note_range(const BlockTile& tile) const {
-    bool outside = false;
-    for (int e = thread_; e < params_.patch_pixels; e += kThreads) {
-      const float largest = __uint_as_float(peaks()[e]);
-      outside |= too_large(largest) || too_faint(largest);
+    bool outside = range_.too_large();
+    for (int e = thread_; e < patch_places(); e += kThreads) {
+      outside |= Range::too_faint(faint_parts()[e], Item::kParts * params_.chunks);
     }
     if (__syncthreads_or(outside) == 0) return;
     for (int m = thread_; m < T::kTileM; m += kThreads) {
@@ -105,18 +116,16 @@ class Producer {
 
   // The whole patch of the current stage, through registers.
   __device__ __forceinline__ void fill_patch() {
-    while (batch_ * T::kItems * kThreads < items()) {
+    while (item_ < params_.items) {
       load();
-      ++batch_;
       store();
     }
   }
 
   // A stage has T::kWindows windows a step; all its batches are stored by the end of the last.
   __device__ __forceinline__ void begin_window() {
-    if (waiting_ > 0 || batch_ * T::kItems * kThreads >= items()) return;
+    if (waiting_ > 0 || item_ >= params_.items) return;
     load();
-    ++batch_;
     waiting_ = params_.windows_per_batch;
   }
   __device__ __forceinline__ void end_window() {
@@ -124,54 +133,116 @@ class Producer {
   }
 
  private:
+  // A pixel's channels, or elements of its window, that make a 16-byte vector.
+  struct alignas(16) Pack {
+    static constexpr int kPixels = 1, kWords = 4, kParts = T::kPacks;
+    Element values[T::kPack];
+
+    __device__ __forceinline__ void pixel(int, std::uint32_t (&words)[kWords]) const {
+#pragma unroll
+      for (int i = 0; i < kWords; ++i) {
+        if constexpr (sizeof(Operand) == 4) {
+          words[i] = operand_bits<Operand>(values[i]);
+        } else {
+          words[i] = operand_pair<Operand>(values[2 * i], values[2 * i + 1]);
+        }
+      }
+    }
+    __device__ __forceinline__ bool nonzero(int) const {
+      bool result = false;
+#pragma unroll
+      for (const Element value : values) result |= value != Element{};
+      return result;
+    }
+  };
+  using Item = std::conditional_t<T::kGather == Gather::kQuads, Quads<T>, Pack>;
+
   // Of the patch. Neighbouring lanes have neighbouring vectors of a pixel where those lie together, else one of each of
   // neighbouring pixels.
-  __device__ __forceinline__ int pixel_of(int item) const {
+  __device__ __forceinline__ int pixel_of(unsigned item) const {
     return T::kGather == Gather::kChannels ? item / T::kPacks
                                            : static_cast<int>(params_.by_patch_pixels.divide(item).remainder);
   }
-  __device__ __forceinline__ int pack_of(int item) const {
-    return T::kGather == Gather::kChannels ? item % T::kPacks
+  __device__ __forceinline__ int pack_of(unsigned item) const {
+    static_assert(kThreads % T::kPacks == 0, "a thread's vectors are all of one pack where those lie together");
+    return T::kGather == Gather::kChannels ? thread_ % T::kPacks
                                            : static_cast<int>(params_.by_patch_pixels.divide(item).quotient);
   }
-  __device__ __forceinline__ int items() const { return T::kPacks * params_.patch_pixels; }
 
   // A batch of the current stage's patch, into registers and from there to shared memory.
   __device__ __forceinline__ void load() {
 #pragma unroll
-    for (int i = 0; i < T::kItems; ++i) {
-      const int item = (batch_ * T::kItems + i) * kThreads + thread_;
-      targets_[i] = -1;
-      if (item >= items()) continue;
-      const int e = pixel_of(item), pack = pack_of(item);
-      targets_[i] = place(e) + pack * 16;
-      const Pixel pixel = pixels_[e];
-      if constexpr (T::kGather == Gather::kTaps) {
-        load_taps(items_[i], pixel, pack);
-      } else if constexpr (T::kGather == Gather::kChannels) {
-        load_vectors(items_[i], pixel, pack);
-      } else {
-        load_channels(items_[i], pixel, pack);
+    for (int i = 0; i < T::kItems; ++i, item_ += kThreads) {
+      targets_[i] = 0;
+      if constexpr (T::kGather == Gather::kQuads) {
+        load_quad(items_[i], targets_[i], item_);
+      } else if (i == 0 || item_ < params_.items) {
+        load_pack(items_[i], targets_[i], item_);
       }
     }
   }
-  __device__ __forceinline__ void store() const {
+  __device__ __forceinline__ void store() {
+    std::uint8_t* const patch = this->patch();
 #pragma unroll
     for (int i = 0; i < T::kItems; ++i) {
-      if (targets_[i] < 0) continue;
-      *reinterpret_cast<uint4*>(patch() + targets_[i]) = vector(items_[i]);
+      const int place = targets_[i] >> 4;
+      std::uint32_t words[Item::kPixels][Item::kWords];
+#pragma unroll
+      for (int j = 0; j < Item::kPixels; ++j) items_[i].pixel(j, words[j]);
       if constexpr (T::kScaled) {
-        if (watches_range_) watch_range(items_[i], (batch_ - 1) * T::kItems * kThreads + i * kThreads + thread_);
+        if (watches_range_ && (T::kItems == 1 || targets_[i] != 0)) {
+          range_.add(words, place, targets_[i], faint_parts(), [&](int j) { return items_[i].nonzero(j); });
+        }
+      }
+      std::uint8_t* const target = patch + place;
+#pragma unroll
+      for (int j = 0; j < Item::kPixels; ++j) {
+        if ((targets_[i] >> j & 1) != 0) store_words(target + j * kPixelBytes, words[j]);
       }
     }
   }
 
-  struct alignas(16) Pack {
-    Element values[T::kPack];
-  };
+  __device__ __forceinline__ void load_quad(Quads<T>& out, int& target, unsigned item) const {
+    const Source quad = table<Source>()[Item::quad_of(item)];
+    const int part = Item::part_of(item);
+    const int left = params_.group_channels - stage_.chunk * T::kChunk - part * Item::kChannels;
+    target = quad.target + target_of(part * Item::kBytes, 0);
+    out.load(source_ + quad.offset, params_.input_stride_c, quad.inside != 0 ? left : 0);
+  }
+  __device__ __forceinline__ void load_pack(Pack& out, int& target, unsigned item) const {
+    const int e = pixel_of(item), pack = pack_of(item);
+    if constexpr (T::kGather == Gather::kTaps) {
+      target = target_of(place(e) + pack * 16, 1);
+      load_taps(out, table<Pixel>()[e], pack);
+      return;
+    }
+    const Source source = source_of(e);
+    target = source.target + target_of(pack * 16, 0);
+    const int left = params_.group_channels - stage_.chunk * T::kChunk - pack * T::kPack;
+    const int count = source.inside != 0 ? left : 0;
+    if constexpr (T::kGather == Gather::kChannels) {
+      load_vectors(out, source_ + source.offset + pack * T::kPack * sizeof(Element), count);
+    } else {
+      load_channels(out, source_ + source.offset + pack * T::kPack * params_.input_stride_c, count);
+    }
+  }
+  __device__ __forceinline__ Source source_of(int e) const {
+    if constexpr (T::kWholeWindow) {
+      return table<Source>()[e];
+    } else {
+      const Pixel pixel = table<Pixel>()[e];
+      return {pixel.offset, target_of(place(e), 1), inside(pixel, dh_, dw_)};
+    }
+  }
 
   __device__ __forceinline__ std::uint8_t* patch() const {
     return shared_ + params_.patches + patch_slot_ * params_.patch_bytes;
+  }
+
+  // What of the input lies where in the patch.
+  template <typename Entry>
+  __device__ __forceinline__ Entry* table() const {
+    return reinterpret_cast<Entry*>(shared_ + params_.pixels);
   }
 
   // Of the patch's e-th pixel, in bytes.
@@ -182,12 +253,17 @@ class Producer {
 
   // For a stage's first chunk of channels.
   __device__ __forceinline__ void locate_stage() {
-    const QuotientRemainder at = params_.by_s.divide(stage_.tap);
-    dh_ = static_cast<int>(at.quotient) * params_.dilation_h;
-    dw_ = static_cast<int>(at.remainder) * params_.dilation_w;
+    if constexpr (!T::kWholeWindow) {
+      const QuotientRemainder at = params_.by_s.divide(stage_.tap);
+      dh_ = static_cast<int>(at.quotient) * params_.dilation_h;
+      dw_ = static_cast<int>(at.remainder) * params_.dilation_w;
+    }
     const auto group = static_cast<std::int64_t>(params_.by_group_blocks.divide(stage_.block).quotient);
     source_ = static_cast<const char*>(params_.input) + group * params_.group_channels * params_.input_stride_c +
               dh_ * params_.input_stride_h + dw_ * params_.input_stride_w;
+    if constexpr (T::kGather == Gather::kQuads) {
+      source_ += Item::part_of(thread_) * Item::kChannels * params_.input_stride_c;
+    }
   }
 
   __device__ __forceinline__ Tap window_element(int e) const {
@@ -203,38 +279,26 @@ class Producer {
            static_cast<unsigned>(pixel.iw) + static_cast<unsigned>(dw) < static_cast<unsigned>(params_.w);
   }
 
-  __device__ __forceinline__ unsigned* peaks() const { return reinterpret_cast<unsigned*>(shared_ + params_.peaks); }
-
-  // Magnitudes are compared as unsigned integers, which order as the floats do. NaN passes for large, and may.
-  __device__ __forceinline__ void watch_range(const Pack& pack, int item) const {
-    float largest = 0.0f;
-#pragma unroll
-    for (const float value : pack.values) largest = fmaxf(largest, fabsf(value));
-    if (largest != 0.0f) {
-      atomicMax(&peaks()[pixel_of(item)], __float_as_uint(largest));
-    }
+  // Of the patch's places, rows' pitch and all: what Range counts.
+  __device__ __forceinline__ unsigned* faint_parts() const {
+    return reinterpret_cast<unsigned*>(shared_ + params_.faint_parts);
   }
+  __device__ __forceinline__ int patch_places() const { return params_.patch_bytes / kPixelBytes; }
 
   // Channels next to each other in aligned vectors.
-  __device__ __forceinline__ void load_vectors(Pack& out, const Pixel& pixel, int pack) const {
+  __device__ __forceinline__ void load_vectors(Pack& out, const char* source, int count) const {
     constexpr int kVector = 16 / static_cast<int>(sizeof(Element));
-    const int left = params_.group_channels - stage_.chunk * T::kChunk - pack * T::kPack;
-    const auto* source = reinterpret_cast<const uint4*>(source_ + pixel.offset) + pack * (T::kPack / kVector);
-    const bool in = inside(pixel, dh_, dw_);
     auto* vectors = reinterpret_cast<uint4*>(&out);
 #pragma unroll
     for (int v = 0; v < T::kPack / kVector; ++v) {
-      vectors[v] = in && v * kVector < left ? __ldg(source + v) : uint4{0, 0, 0, 0};
+      vectors[v] = v * kVector < count ? __ldg(reinterpret_cast<const uint4*>(source) + v) : uint4{0, 0, 0, 0};
     }
   }
 
-  __device__ __forceinline__ void load_channels(Pack& out, const Pixel& pixel, int pack) const {
-    const int left = params_.group_channels - stage_.chunk * T::kChunk - pack * T::kPack;
-    const char* source = source_ + pixel.offset + pack * T::kPack * params_.input_stride_c;
-    const bool in = inside(pixel, dh_, dw_);
+  __device__ __forceinline__ void load_channels(Pack& out, const char* source, int count) const {
 #pragma unroll
     for (int j = 0; j < T::kPack; ++j) {
-      out.values[j] = in && j < left ? load_read_only(reinterpret_cast<const Element*>(source)) : Element{};
+      out.values[j] = j < count ? load_read_only(reinterpret_cast<const Element*>(source)) : Element{};
       source += params_.input_stride_c;
     }
   }
@@ -251,33 +315,29 @@ class Producer {
     }
   }
 
-  static __device__ __forceinline__ uint4 vector(const Pack& pack) {
-    std::uint32_t words[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if constexpr (sizeof(Operand) == 4) {
-        words[i] = operand_bits<Operand>(pack.values[i]);
-      } else {
-        words[i] = operand_bits<Operand>(pack.values[2 * i]) | operand_bits<Operand>(pack.values[2 * i + 1]) << 16;
-      }
+  template <int kWords>
+  static __device__ __forceinline__ void store_words(std::uint8_t* target, const std::uint32_t (&words)[kWords]) {
+    if constexpr (kWords == 4) {
+      *reinterpret_cast<uint4*>(target) = {words[0], words[1], words[2], words[3]};
+    } else {
+      *reinterpret_cast<uint2*>(target) = {words[0], words[1]};
     }
-    return {words[0], words[1], words[2], words[3]};
   }
 
   const Params& params_;
   std::uint8_t* const shared_;
-  Pixel* const pixels_;
   const std::uint8_t* weight_;
-  int weight_slot_ = 0, patch_slot_ = 0;
+  int patch_slot_ = 0;
   Stage stage_;
-  const char* source_;  // of the stage's first channel, for a pixel at offset 0
-  int dh_, dw_;         // of the stage's outer tap
+  const char* source_;   // of the stage's first channel, for a pixel at offset 0
+  int dh_ = 0, dw_ = 0;  // of the stage's outer tap
   const int thread_;
   bool watches_range_ = false;
-  int batch_ = 0;    // the next of the stage
+  unsigned item_;    // the next of the stage's
   int waiting_ = 0;  // windows until the one in registers is stored
-  Pack items_[T::kItems];
-  int targets_[T::kItems];
+  Item items_[T::kItems];
+  int targets_[T::kItems];  // see target_of(); 0: none
+  Range range_;
 };
 
 }  // namespace convmin::sm80

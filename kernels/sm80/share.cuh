@@ -2,6 +2,7 @@
 // a tile, the one that finishes last combines what all have written, in an order that does not depend on who that is.
 #pragma once
 
+#include "ptx/block_index.cuh"
 #include "sm80/mainloop.cuh"
 
 namespace convmin::sm80 {
@@ -15,8 +16,9 @@ struct Share {
   __device__ __forceinline__ Share(const Params& params, std::uint8_t* shared)
       : flag(reinterpret_cast<int*>(shared + params.flag)) {
     const int shares = params.splits * params.parts;
-    tile = static_cast<int>(blockIdx.x / shares);
-    const int rest = static_cast<int>(blockIdx.x - static_cast<unsigned>(tile) * shares);
+    const unsigned index = ptx::block_index();
+    tile = static_cast<int>(index / shares);
+    const int rest = static_cast<int>(index - static_cast<unsigned>(tile) * shares);
     split = rest / params.parts;
     part = rest - split * params.parts;
     const auto all = static_cast<std::int64_t>(params.groups) * params.group_blocks;

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "conv_scale_min.h"
+
 namespace convmin::sm80 {
 
 struct Tile {
@@ -24,12 +26,16 @@ inline constexpr Tile kTiles[] = {
 };
 inline constexpr int kThreads = 128;
 inline constexpr int kStepBytes = 64;   // of the reduction, that a step multiplies: two mma deep
+inline constexpr int kQuad = 4;         // pixels that Gather::kQuads loads at once
 inline constexpr int kPixelBytes = 80;  // a pixel's step in shared memory: an odd number of 16-byte banks apart
 inline constexpr int kWeightStages =
     4;  // steps of the weight in shared memory; a step is there two after it was asked for
-// What goes to shared memory through registers does so in batches of 16-byte vectors, one or two a step: enough for a
-// patch of m pixels a tap, or half as many where the registers don't reach for that.
-constexpr int batch_vectors(int m, bool scaled) { return (scaled ? 2 : m > 64 ? 4 : 2) * kThreads; }
+// What goes to shared memory through registers does so in batches, one or two a step, of 16-byte vectors: enough for a
+// patch of m pixels a tap, or half as many where the registers don't reach for that; or of a quad for each thread,
+// which becomes four such vectors, two where float32 becomes float16.
+constexpr int batch_items(Gather gather, int m, bool scaled) {
+  return (gather == Gather::kQuads ? 1 : scaled || m <= 64 ? 2 : 4) * kThreads;
+}
 constexpr int batches_per_step(int m, bool scaled) { return m > 128 || scaled ? 2 : 1; }
 inline constexpr int kPixelEntry = 16, kTapEntry = 16, kOffsetEntry = 4;  // bytes of the tables' entries
 

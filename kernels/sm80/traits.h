@@ -35,11 +35,17 @@ struct Traits {
   // input is rounded by the producer.
   static constexpr bool kCopies = kGather == Gather::kChannels && !kScaled;
   static constexpr bool kRoundsFragments = kCopies && sizeof(Element) == 4;
+  // A patch always serves all taps.
+  static constexpr bool kWholeWindow = kGather == Gather::kQuads || kScaled;
+  // Pairs of the weight's fragments that are loaded half a step ahead: all where the producer leaves registers for it,
+  // else one, whose multiplications the others' loads run under.
+  static constexpr bool kLeavesRegisters = kCopies || (kGather == Gather::kQuads && !kScaled && kTileM > 64);
+  static constexpr int kPairsAhead = kLeavesRegisters ? kFragmentsN / 2 : 1;
 
-  // Vectors that a thread has in registers at a time, so often a step.
-  static constexpr int kItems = batch_vectors(kTileM, kScaled) / kThreads;
+  // Vectors, or quads of pixels, that a thread has in registers at a time, so often a step.
+  static constexpr int kItems = batch_items(kGather, kTileM, kScaled) / kThreads;
   static constexpr int kWindows = batches_per_step(kTileM, kScaled);
-  static_assert(kItems * kThreads == batch_vectors(kTileM, kScaled), "all threads load as much");
+  static_assert(kItems * kThreads == batch_items(kGather, kTileM, kScaled), "all threads load as much");
 };
 
 }  // namespace convmin::sm80

@@ -1,0 +1,9 @@
+#include "sm80/kernel.cuh"
+
+namespace convmin::sm80 {
+
+int launch_scaled_quads(const Params& params, const Plan& plan, cudaStream_t stream) {
+  return launch_element<float, __half, Gather::kQuads>(params, plan, stream);
+}
+
+}  // namespace convmin::sm80
