@@ -104,6 +104,7 @@ def candidates() -> list[Problem]:
             problems += [
                 image,
                 image.replace(s=1),
+                image.replace(r=1, s=1),
                 image.replace(h=1120, stride=(2, 1)),
                 image.replace(h=1680, stride=(3, 1)),
                 image.replace(h=564, dilation=(2, 1)),

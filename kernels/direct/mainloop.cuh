@@ -51,29 +51,25 @@ __device__ __forceinline__ void sum_by_rows(const Params& params, const Run& run
   }
 }
 
-// Calls take(tap, x) for each tap, with the run's pixels there. Several taps are loaded before the first is taken.
+// Calls take(row of taps, x) for each tap, with the run's pixels there.
 template <typename T, typename Take>
 __device__ __forceinline__ void for_each_tap(const Params& params, const Run& run, const char* input, Take take) {
-  const std::int64_t step = params.stride_h * params.input_stride_h;
-  const int taps = params.r * params.s;
-  for (int first = 0; first < taps; first += T::kTapsTogether) {
-    Vector<T> x[T::kTapsTogether][T::kRows];
+  const std::int64_t step_p = params.stride_h * params.input_stride_h;
+  const std::int64_t step_s = params.dilation_w * params.input_stride_w;
+  for (int r = 0; r < params.r; ++r) {
+    const int ih = run.ih + r * params.dilation_h;
+    const char* column = input + r * params.dilation_h * params.input_stride_h;
+#pragma unroll T::kTapsTogether
+    for (int s = 0; s < params.s; ++s, column += step_s) {
+      const bool inside = static_cast<unsigned>(run.iw + s * params.dilation_w) < static_cast<unsigned>(params.w);
+      Vector<T> x[T::kRows];
+      const char* source = column;
 #pragma unroll
-    for (int i = 0; i < T::kTapsTogether; ++i) {
-      const QuotientRemainder at = params.by_s.divide(min(first + i, taps - 1));
-      const int dh = static_cast<int>(at.quotient) * params.dilation_h;
-      const int dw = static_cast<int>(at.remainder) * params.dilation_w;
-      const bool inside = (first + i < taps) & (static_cast<unsigned>(run.iw + dw) < static_cast<unsigned>(params.w));
-      const char* source = input + dh * params.input_stride_h + dw * params.input_stride_w;
-#pragma unroll
-      for (int p = 0; p < T::kRows; ++p, source += step) {
-        const int ih = run.ih + dh + p * params.stride_h;
-        x[i][p] = load<T>(source, inside & (static_cast<unsigned>(ih) < static_cast<unsigned>(params.h)));
+      for (int p = 0; p < T::kRows; ++p, source += step_p) {
+        x[p] = load<T>(source,
+                       inside && static_cast<unsigned>(ih + p * params.stride_h) < static_cast<unsigned>(params.h));
       }
-    }
-#pragma unroll
-    for (int i = 0; i < T::kTapsTogether; ++i) {
-      if (first + i < taps) take(first + i, x[i]);
+      take(r * params.s + s, x);
     }
   }
 }

@@ -66,7 +66,7 @@ Choice weigh(const Problem& problem, int vector, int rows, int slots, bool insid
   const std::int64_t loads = input * lines_of(problem, vector, slots, inside) + columns * taps * (vector > 1 ? 4 : 1);
   const std::int64_t trips = window > 0
                                  ? ceil_divide(problem.s, problem.s == window ? columns_together(vector, window) : 1)
-                                 : ceil_divide(taps, taps_together(rows));
+                                 : problem.r * ceil_divide(problem.s, taps_together(rows));
   int levels = 0;
   while ((1 << levels) < slots) ++levels;
   const double waiting = kCyclesPerTile + static_cast<double>(channels * trips) * kLatency +

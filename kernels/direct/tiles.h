@@ -23,7 +23,7 @@ constexpr bool keeps_window(std::int64_t rows, std::int64_t step, int vector) {
 
 // A window's columns, or else its taps, that a thread loads at a time.
 constexpr int columns_together(int vector, int window) { return vector > 1 ? 2 : window < 5 ? window : 5; }
-constexpr int taps_together(int rows) { return rows > 2 ? 2 : 5; }
+constexpr int taps_together(int rows) { return rows == 1 ? 4 : 2; }
 
 // Shared memory begins with what threads hand each other at the end of a tile; the weight follows.
 inline constexpr int kExchangeBytes = 8 * kThreads * kGroupedRows;

@@ -50,11 +50,13 @@ __global__ void __launch_bounds__(kPackThreads) conv_scale_min_sm80_pack(const _
   for (int first_tap = 0; first_tap < taps; first_tap += kPackTaps) {
     const int batch = min(taps - first_tap, kPackTaps);
     const int count = kPackOutputs * T::kChunk * batch;
-    for (int first = thread; first < count; first += kPackTogether * kPackThreads) {
+    for (int base = 0; base < count; base += kPackTogether * kPackThreads) {
+      const int first = base + thread;
       Element values[kPackTogether];
       Bits* targets[kPackTogether];
 #pragma unroll
       for (int j = 0; j < kPackTogether; ++j) {
+        if (base + j * kPackThreads >= count) break;
         const int i = min(first + j * kPackThreads, count - 1);
         const int outer = channels_inside ? i / T::kChunk : i / batch;
         const int element = channels_inside ? i % T::kChunk : outer % T::kChunk;

@@ -16,6 +16,8 @@ constexpr std::int64_t kMaxSide = (std::int64_t{1} << 16) - 1;  // of a patch: P
 constexpr std::int64_t kReservedShared = 1024;                  // that the system takes of each block's
 constexpr std::int64_t kFewChannels = 15, kFewPointwise = 16;   // from more on, whole chunks of them are faster
 
+constexpr std::int64_t kFewTaps = 9;
+
 // Cycles of a multiprocessor, most counted in instructions that its four schedulers issue.
 constexpr double kCyclesPerElement = 0.1;    // of a patch: its place, its bounds, a load and a store
 constexpr double kInstructionsPerStep = 26;  // of a warp: 32 pixels' fragments
@@ -126,6 +128,9 @@ const char* drawback(const Problem& whole, const Device& device, const Plan& pla
   const Problem problem = join_rows(whole);
   const std::int64_t taps = problem.r * problem.s;
   if (problem.c > (taps == 1 ? kFewPointwise : kFewChannels)) return "whole chunks of input channels are faster";
+  if (device.major == 9 && problem.c * element_size(problem.dtype) >= 32 && taps > kFewTaps) {
+    return "large windows over 32 bytes of channels: wgmma is faster";
+  }
   const Shape shape = shape_of(problem, plan.tile_n, plan.tile_columns);
   // sm80's tiles run on over the images, and bring a tap's pixels alone where that is less.
   if (shape.tiles > device.sm_count && shape.tiles * kTileM > 3 * problem.n * problem.oh * problem.ow) {

@@ -75,6 +75,9 @@ constexpr double kCyclesPerSplit = 200;      // of a tile's minima, written or r
 constexpr double kNarrowTile = 1.25;         // time of a product of 64 output channels, of half of one of 128
 constexpr double kLatency = 4000;            // from asking memory to having the answer, where all ask
 
+// A copy of so many bytes costs less than sm80's gathering, however few the output channels.
+constexpr std::int64_t kSmallCopy = std::int64_t{16} << 20;
+
 // Of the memory that a copy may take where there is another way: the operator is there to save memory.
 constexpr std::int64_t kMostCopied = std::int64_t{1} << 27;
 
@@ -366,7 +369,7 @@ const char* drawback(const Problem& whole, const Device& device, const Plan& pla
   const std::int64_t copied = copied_bytes(source, is_scaled(problem, plan));
   if (copied > kMostCopied) return "a copy of the input in vectors of channels would take more than 128 MiB";
   const std::int64_t outputs = problem.k / problem.groups, taps = problem.r * problem.s;
-  if (copied > 0 && outputs * taps < 64)
+  if (copied > kSmallCopy && outputs * taps < 64)
     return "too few output channels for a copy of the input in vectors of channels";
   const std::int64_t chunks = ceil_divide(problem.c / problem.groups, plan.tile_k);
   // A unit's sums are one chain.
