@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from convmin.bench.check import to_tf32
 from oracle import check_against_eager, check_bounds, check_exact, hangs_on_few, solve
 from runner import in_other_orders, references
@@ -187,6 +188,25 @@ def test_one_pixel_is_judged_by_more_than_one_order() -> None:
     with pytest.raises(AssertionError):
         check_against_eager(values, theirs, oracle)
     check_against_eager(values, theirs + in_other_orders(x, weight, bias, problem), oracle)
+
+
+def test_orders_of_cancelling_sums_err_alike_in_all_pixels() -> None:
+    """The order that errs most in one half of the pixels does so in the other: no number of pixels evens that out."""
+    problem = Problem(n=2, c=96, h=14, w=14, k=8, padding=(1, 1), fill="cancelling", bias=False)
+    x, weight, _ = problem.tensors()
+    columns = F.unfold(x, 3, padding=1).permute(1, 0, 2).reshape(problem.reduction, -1).double()
+    rows = weight.reshape(problem.k, -1).double()
+    exact = (rows @ columns).amin(0)
+    generator = torch.Generator().manual_seed(0)
+    means = []
+    for _ in range(6):
+        sums = torch.zeros(problem.k, exact.numel())
+        channels = torch.randperm(problem.c, generator=generator)
+        for i in (channels[:, None] * 9 + torch.arange(9)).flatten().tolist():
+            sums = torch.addcmul(sums.double(), rows[:, i, None], columns[None, i]).float()
+        means.append((sums.amin(0).double() - exact).abs().reshape(2, -1).mean(1).tolist())
+    best, worst = min(means), max(means)
+    assert worst[1] > 1.2 * best[1], means
 
 
 TF32_PROBLEMS = [BASE.replace(fill=fill) for fill in FILLS if fill != "subnormal"]
