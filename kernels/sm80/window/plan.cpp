@@ -14,9 +14,10 @@ constexpr std::int64_t kMaxExtent = std::int64_t{1} << 23;  // products of two, 
 constexpr std::int64_t kMaxTiles = std::int64_t{1} << 30;
 constexpr std::int64_t kMaxSide = (std::int64_t{1} << 16) - 1;  // of a patch: Place counts in 16 bits
 constexpr std::int64_t kReservedShared = 1024;                  // that the system takes of each block's
-constexpr std::int64_t kFewChannels = 15, kFewPointwise = 16;   // from more on, whole chunks of them are faster
 
-constexpr std::int64_t kFewTaps = 9;
+// Beyond these numbers of channels (of a 1 x 1 kernel, too), and of taps on Hopper, whole chunks of channels are
+// faster.
+constexpr std::int64_t kFewChannels = 15, kFewPointwise = 16, kFewTaps = 9;
 
 // Cycles of a multiprocessor, most counted in instructions that its four schedulers issue.
 constexpr double kCyclesPerElement = 0.1;    // of a patch: its place, its bounds, a load and a store
@@ -24,7 +25,7 @@ constexpr double kInstructionsPerStep = 26;  // of a warp: 32 pixels' fragments
 constexpr double kCyclesPerOutput = 0.0125;  // of a step: a tensor core's rate by mma.sync; half of it in TF32
 constexpr double kCyclesPerTile = 300;       // barriers, and latency that other blocks don't cover
 constexpr double kCyclesPerStaged = 0.25;    // a byte of the weight, once a block
-constexpr int kEnoughBlocks = 3;             // on a multiprocessor, for one to load while another multiplies
+constexpr std::int64_t kEnoughBlocks = 3;    // on a multiprocessor, for one to load while another multiplies
 
 double cycles_of_multiplication(const Problem& problem, const Shape& shape, std::int64_t width) {
   const auto n = static_cast<double>(width), steps = static_cast<double>(shape.steps);
@@ -97,7 +98,7 @@ const char* plan(const Problem& whole, const Device& device, Plan* plan) {
       // Few tiles take whole rounds of blocks; of many, the blocks that end early matter little.
       const double rounds = shape.tiles < 4 * blocks ? static_cast<double>(ceil_divide(shape.tiles, blocks))
                                                      : static_cast<double>(shape.tiles) / static_cast<double>(blocks);
-      const double alone = static_cast<double>(kEnoughBlocks) / static_cast<double>(std::min<std::int64_t>(per_sm, 3));
+      const double alone = static_cast<double>(kEnoughBlocks) / static_cast<double>(std::min(per_sm, kEnoughBlocks));
       const double cost =
           static_cast<double>(per_sm) * alone *
           (rounds * cycles_of_tile(problem, shape, width) + static_cast<double>(shape.offsets) * kCyclesPerStaged);

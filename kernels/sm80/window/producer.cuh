@@ -164,9 +164,7 @@ class Producer {
          first += kTogether * kThreads) {
       Element values[kTogether];
 #pragma unroll
-      for (int i = 0; i < kTogether; ++i) {
-        values[i] = read(corner, first + i * kThreads);
-      }
+      for (int i = 0; i < kTogether; ++i) values[i] = read(corner, first + i * kThreads);
 #pragma unroll
       for (int i = 0; i < kTogether; ++i) {
         const int e = first + i * kThreads;
