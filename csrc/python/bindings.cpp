@@ -73,7 +73,7 @@ Device parse_device(const py::dict& fields) {
   return device;
 }
 
-const char* gather_name(Gather gather) {
+const char* name_of(Gather gather) {
   switch (gather) {
     case Gather::kPixels: return "pixels";
     case Gather::kChannels: return "channels";
@@ -100,7 +100,7 @@ py::dict plan_as_dict(const py::dict& problem, const py::dict& device, const std
   if (!plan.accepted) return result;
   result["kernel"] = kernel_name(plan.kernel);
   result["precision"] = plan.precision == Precision::kIeee ? "ieee" : "tf32";
-  result["gather"] = gather_name(plan.gather);
+  result["gather"] = name_of(plan.gather);
   result["tile"] = py::make_tuple(plan.tile_m, plan.tile_n, plan.tile_k);
   result["stages"] = plan.stages;
   result["tile_rows"] = plan.tile_rows;

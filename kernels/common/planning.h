@@ -11,6 +11,8 @@ namespace convmin {
 constexpr std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_divide(a, b) * b; }
 
+inline constexpr std::int64_t kReservedShared = 1024;  // bytes of shared memory that the system takes of each block's
+
 // The largest of the extents that kernels compute with in 32 bits.
 inline std::int64_t largest_extent(const Problem& problem) {
   return std::max({problem.h + 2 * problem.padding_h, problem.w + 2 * problem.padding_w,

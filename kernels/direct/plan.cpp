@@ -112,7 +112,7 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   const int vector = vectors ? static_cast<int>(kVectorBytes / element_size(problem.dtype)) : 1;
   const bool channels_inside = problem.input_strides[1] < problem.input_strides[3] && problem.c > 1;
   const std::int64_t items = (problem.groups > 1 ? problem.k : problem.c) / vector;
-  const std::int64_t fitting = std::max<std::int64_t>(device.shared_memory_per_sm / (shared + 1024), 1);
+  const std::int64_t fitting = std::max<std::int64_t>(device.shared_memory_per_sm / (shared + kReservedShared), 1);
   const std::int64_t resident = device.sm_count * std::min<std::int64_t>(fitting, blocks_per_sm(vector));
 
   // Neighbouring lanes share a run where channels are neighbours in memory: enough of them for whole lines, and no more

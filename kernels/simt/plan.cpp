@@ -38,16 +38,9 @@ Choice weigh(const Tile& tile, std::int64_t pixels, std::int64_t groups, std::in
 const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   const std::int64_t group_outputs = problem.k / problem.groups;
   const std::int64_t reduction = problem.c / problem.groups * problem.r * problem.s;
-  const std::int64_t extents[] = {problem.h + 2 * problem.padding_h,
-                                  problem.w + 2 * problem.padding_w,
-                                  problem.groups * (reduction + kTileK),  // rows of the packed weight
-                                  problem.k,
-                                  problem.stride_h,
-                                  problem.stride_w,
-                                  (problem.r - 1) * problem.dilation_h,
-                                  (problem.s - 1) * problem.dilation_w};
-  for (const std::int64_t extent : extents) {
-    if (extent >= kMaxExtent) return "an extent (padded height or width, C*R*S, K or a stride) is 2^30 or more";
+  const std::int64_t packed_rows = problem.groups * (reduction + kTileK);
+  if (std::max(largest_extent(problem), packed_rows) >= kMaxExtent) {
+    return "an extent (padded height or width, C*R*S, K or a stride) is 2^30 or more";
   }
   const std::int64_t pixels = problem.n * problem.oh * problem.ow;
 

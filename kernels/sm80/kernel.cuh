@@ -6,6 +6,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "common/start.cuh"
 #include "sm80/epilogue.cuh"
 #include "sm80/launch.h"
 #include "sm80/pack.cuh"
@@ -142,12 +143,7 @@ int launch_tile(const Params& params, const Plan& plan, cudaStream_t stream) {
   const auto pack_blocks =
       static_cast<std::int64_t>(params.groups) * params.group_blocks * (T::kTileN / kPackOutputs) * params.chunks;
   conv_scale_min_sm80_pack<T><<<static_cast<unsigned>(pack_blocks), kPackThreads, 0, stream>>>(params);
-  const auto kernel = conv_scale_min_sm80<T>;
-  const cudaError_t error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_memory);
-  if (error != cudaSuccess) return static_cast<int>(error);
-  kernel<<<static_cast<unsigned>(plan.blocks), kThreads, plan.shared_memory, stream>>>(params);
-  return static_cast<int>(cudaGetLastError());
+  return start(conv_scale_min_sm80<T>, plan.blocks, kThreads, plan.shared_memory, params, stream);
 }
 
 // Launches the tile of the table that the plan names.

@@ -14,7 +14,6 @@ namespace {
 
 constexpr std::int64_t kMaxExtent = std::int64_t{1} << 30;
 constexpr std::int64_t kMaxBlocks = (std::int64_t{1} << 31) - 1;
-constexpr std::int64_t kReservedShared = 1024;    // that the system takes of each block's
 constexpr std::int64_t kPartialBytes = 8192 * 8;  // of all partial sums, for each multiprocessor
 constexpr std::int64_t kMaxWindowTable = 2048;    // elements of the window, for Gather::kTaps
 
@@ -241,18 +240,17 @@ Shape shape_of(const Problem& problem, const Tile& tile, const Layout& layout) {
   return shape;
 }
 
-const char* plan(const Problem& problem, const Device& device, Plan* plan) {
+const char* refuse(const Problem& problem, const Device& device) {
 #ifdef CONVMIN_WITHOUT_SM80
   return "this build has no code for compute capability 8.0 or newer";
 #endif
   if (device.major < 8) return "needs compute capability 8.0 or newer";
-  if (const char* reason = tensor_cores_refuse(problem)) return reason;
-  for (const std::int64_t extent :
-       {problem.h + 2 * problem.padding_h, problem.w + 2 * problem.padding_w, problem.c * problem.r * problem.s,
-        problem.k, problem.stride_h, problem.stride_w, (problem.r - 1) * problem.dilation_h,
-        (problem.s - 1) * problem.dilation_w, problem.n * problem.oh}) {
-    if (extent >= kMaxExtent) return "an extent is 2^30 or more";
-  }
+  return tensor_cores_refuse(problem);
+}
+
+const char* plan(const Problem& problem, const Device& device, Plan* plan) {
+  if (const char* reason = refuse(problem, device)) return reason;
+  if (std::max(largest_extent(problem), problem.n * problem.oh) >= kMaxExtent) return "an extent is 2^30 or more";
 
   const Problem joined = join_rows(problem);
   const std::int64_t group_channels = problem.c / problem.groups, window = problem.r * problem.s;

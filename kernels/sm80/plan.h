@@ -5,6 +5,8 @@
 
 namespace convmin::sm80 {
 
+// Why no kernel of mma.sync takes the problem, whatever its shape; null: some may.
+const char* refuse(const Problem& problem, const Device& device);
 // Fills `plan` and returns null, or returns why the mma.sync kernel can't take the problem.
 const char* plan(const Problem& problem, const Device& device, Plan* plan);
 

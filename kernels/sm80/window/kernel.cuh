@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(kThreads, blocks_per_sm(T::kWidth))
     if (index < params.tiles) producer.load(next);
     epilogue.begin();
     for (int pass = 0; pass < params.passes; ++pass) {
-      typename Mainloop<T>::Accumulators sums;
+      typename Mainloop<T>::Accumulators sums = {};
       mainloop.multiply(pass, sums);
       epilogue.reduce(pass, sums);
     }

@@ -33,13 +33,8 @@ class Mainloop {
     }
   }
 
+  // Adds to the sums.
   __device__ __forceinline__ void multiply(int pass, Accumulators& sums) const {
-#pragma unroll
-    for (auto& fragments : sums)
-#pragma unroll
-      for (auto& fragment : fragments)
-#pragma unroll
-        for (float& sum : fragment) sum = 0.0f;
     const auto* offsets = reinterpret_cast<const int4*>(shared_ + params_.offsets) + lane_ % 4;
     const auto* weight = reinterpret_cast<const uint4*>(shared_) + pass * params_.steps * T::kPairs * 32 + lane_;
     for (int step = 0; step < params_.steps - 1; ++step) {

@@ -13,7 +13,6 @@ namespace {
 constexpr std::int64_t kMaxExtent = std::int64_t{1} << 23;  // products of two, and of one and a tile, fit 31 bits
 constexpr std::int64_t kMaxTiles = std::int64_t{1} << 30;
 constexpr std::int64_t kMaxSide = (std::int64_t{1} << 16) - 1;  // of a patch: Place counts in 16 bits
-constexpr std::int64_t kReservedShared = 1024;                  // that the system takes of each block's
 
 // Beyond these numbers of channels (of a 1 x 1 kernel, too), and of taps on Hopper, whole chunks of channels are
 // faster.
@@ -70,11 +69,7 @@ Shape shape_of(const Problem& problem, std::int64_t width, std::int64_t tile_col
 }
 
 const char* plan(const Problem& whole, const Device& device, Plan* plan) {
-#ifdef CONVMIN_WITHOUT_SM80
-  return "this build has no code for compute capability 8.0 or newer";
-#endif
-  if (device.major < 8) return "needs compute capability 8.0 or newer";
-  if (const char* reason = tensor_cores_refuse(whole)) return reason;
+  if (const char* reason = refuse(whole, device)) return reason;
   if (whole.groups > 1) return "more than one group";
   if (largest_extent(whole) >= kMaxExtent) return "an extent is 2^23 or more";
   const Problem problem = join_rows(whole);
