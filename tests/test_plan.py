@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import re
+from collections.abc import Callable, Iterator
 from itertools import product
 
 import convmin
@@ -66,47 +67,58 @@ def test_random_problems_fit_the_device(name: str) -> None:
         assert _C.plan(description, device.as_dict()) == plan, "not a function of its arguments"
 
 
+def accepted_plans(
+    kernel: str,
+    device: convmin.DeviceProperties,
+    rng: random.Random,
+    count: int = 1000,
+    change: Callable[[Problem], Problem] = lambda problem: problem,
+) -> Iterator[tuple[Problem, _C.Plan]]:
+    """Of so many random problems those that the kernel takes, with its plan, checked."""
+    for _ in range(count):
+        drawn, precision = large_problem(rng), rng.choice(("ieee", "tf32"))
+        problem = change(drawn)
+        plan = _C.plan(describe(problem, precision, rng.random() < 0.5), device.as_dict(), kernel)
+        if plan["accepted"]:
+            check(problem, plan, device, precision)
+            yield problem, plan
+
+
 @pytest.mark.parametrize("name", [name for name, device in DEVICES.items() if device.major >= 8])
 def test_mma_sync_fits_the_device(name: str) -> None:
     """The tensor-core kernel by itself, which the planner's choice hides where there is a faster one."""
-    rng = random.Random(name)
     device = DEVICES[name]
-    accepted = 0
-    for _ in range(1000):
-        problem, precision = large_problem(rng), rng.choice(("ieee", "tf32"))
-        plan = _C.plan(describe(problem, precision, rng.random() < 0.5), device.as_dict(), "sm80")
-        if not plan["accepted"]:
-            continue
-        accepted += 1
-        check(problem, plan, device, precision)
+    plans = list(accepted_plans("sm80", device, random.Random(name)))
+    assert len(plans) > 200
+    for _, plan in plans:
         # 255 registers a thread are the most that there are: what shared memory leaves must not be what they forbid.
         assert plan["shared_memory"] + 1024 <= device.shared_memory_per_sm
         assert 2 * plan["threads"] * 255 <= device.registers_per_sm
         rows = plan["tile"][0] // plan["tile_columns"]
         assert 1 <= plan["tile_columns"] <= plan["tile"][0] and rows >= 1
-    assert accepted > 200
 
 
 @pytest.mark.parametrize("name", [name for name, device in DEVICES.items() if device.major >= 8])
 def test_windows_fit_the_device(name: str) -> None:
-    """The kernel for few input channels by itself: every pixel in a tile, and its blocks all resident at once."""
+    """The kernel for few input channels by itself: its blocks are all resident at once."""
     rng = random.Random(name)
     device = DEVICES[name]
-    accepted = 0
-    for _ in range(1000):
-        problem, precision = large_problem(rng), rng.choice(("ieee", "tf32"))
-        problem = problem.replace(c=rng.randint(1, 16), groups=1)
-        plan = _C.plan(describe(problem, precision, rng.random() < 0.5), device.as_dict(), "sm80_window")
-        if not plan["accepted"]:
-            continue
-        accepted += 1
-        check(problem, plan, device, precision)
+
+    def with_few_channels(problem: Problem) -> Problem:
+        return problem.replace(c=rng.randint(1, 16), groups=1)
+
+    plans = list(accepted_plans("sm80_window", device, rng, change=with_few_channels))
+    assert len(plans) > 200
+    for _, plan in plans:
         assert plan["workspace_bytes"] == 0
         assert plan["tile"][0] == plan["tile_rows"] * plan["tile_columns"] == 128 and plan["tile_columns"] >= 8
         blocks = -(-plan["blocks"] // device.sm_count)
         assert blocks * (plan["shared_memory"] + 1024) <= device.shared_memory_per_sm
         assert blocks * plan["threads"] * {16: 72, 32: 96, 64: 128}[plan["tile"][1]] <= device.registers_per_sm
-    assert accepted > 200
+    # Patches whose bytes don't fit 64 bits.
+    for c, stride, dtype in ((160, 8388607, torch.bfloat16), (1000, 4194304, torch.float32)):
+        problem = Problem(n=1, c=c, h=3, w=3, k=8, r=1, s=1, stride=(stride, stride), dtype=dtype)
+        assert not _C.plan(describe(problem, "tf32"), device.as_dict(), "sm80_window")["accepted"]
 
 
 @pytest.mark.parametrize("storage", ["contiguous", "channels_last"])
@@ -136,13 +148,11 @@ def test_patches_fit_the_device() -> None:
     rng = random.Random(7)
     device = DEVICES["H200"]
     met = set()
-    for _ in range(2000):
-        problem, precision = large_problem(rng), rng.choice(("ieee", "tf32"))
-        problem = problem.replace(c=problem.c * rng.choice((1, 8, 64)), k=problem.k * rng.choice((1, 8)))
-        plan = _C.plan(describe(problem, precision, rng.random() < 0.5), device.as_dict(), "sm90_patch")
-        if not plan["accepted"] or problem.n == 0:
-            continue
-        check(problem, plan, device, precision)
+
+    def with_more_channels(problem: Problem) -> Problem:
+        return problem.replace(c=problem.c * rng.choice((1, 8, 64)), k=problem.k * rng.choice((1, 8)))
+
+    for problem, plan in accepted_plans("sm90_patch", device, rng, 2000, with_more_channels):
         assert plan["blocks"] <= device.sm_count
         chunks = -(-problem.c // problem.groups // plan["tile"][2])
         blocks = problem.groups * -(-problem.k // problem.groups // plan["tile"][1])
@@ -156,22 +166,15 @@ def test_patches_fit_the_device() -> None:
 @pytest.mark.parametrize("name", DEVICES)
 def test_direct_fits_the_device(name: str) -> None:
     """The kernel for few channels by itself: every pixel in a tile, every tile's threads among slots and runs."""
-    rng = random.Random(name)
     device = DEVICES[name]
-    accepted = 0
-    for _ in range(1000):
-        problem, precision = large_problem(rng), rng.choice(("ieee", "tf32"))
-        plan = _C.plan(describe(problem, precision, rng.random() < 0.5), device.as_dict(), "direct")
-        if not plan["accepted"]:
-            continue
-        accepted += 1
-        check(problem, plan, device, precision)
+    plans = list(accepted_plans("direct", device, random.Random(name)))
+    assert len(plans) > 50
+    for _, plan in plans:
         assert plan["precision"] == "ieee" and plan["workspace_bytes"] == 0
         assert plan["tile"][0] == plan["tile_rows"] * plan["tile_columns"]
         fewest = 4 if plan["gather"] == "pixels" else 8  # lanes that share a run's channels are of one warp
         assert plan["tile_columns"] in (4, 8, 16, 32, 64, 128, 256) and plan["tile_columns"] >= fewest
         assert plan["blocks"] <= 4 * device.sm_count, "the weight is staged once a block"
-    assert accepted > 50
 
 
 @pytest.mark.parametrize("storage", ["contiguous", "channels_last"])
