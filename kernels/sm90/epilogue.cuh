@@ -11,7 +11,8 @@
 
 namespace convmin::sm90 {
 
-// The running minimum of one pixel over blocks of output channels.
+// The minimum over some of a pixel's channels. NaN wins, then the smaller value, then the lower channel; merging is
+// associative and commutative, so the result depends on no schedule.
 template <bool kWithIndices>
 struct Minimum;
 
@@ -22,25 +23,32 @@ struct Minimum<false> {
   // Not a member initializer: nvcc 13.0 applies one to the first row alone of an array of arrays, and clears the rest.
   __device__ __forceinline__ Minimum() : value(HUGE_VALF) {}
   __device__ __forceinline__ void merge(const Minimum& other) { value = ptx::min_nan(value, other.value); }
-  __device__ __forceinline__ void reduce_quad() {
-    value = ptx::min_nan(value, __shfl_xor_sync(0xffffffffu, value, 1));
-    value = ptx::min_nan(value, __shfl_xor_sync(0xffffffffu, value, 2));
+  __device__ __forceinline__ Minimum of_lane_xor(int mask) const {
+    Minimum other;
+    other.value = __shfl_xor_sync(0xffffffffu, value, mask);
+    return other;
   }
 };
 
 template <>
-struct Minimum<true> : Candidate<float> {
-  __device__ __forceinline__ Minimum() : Candidate<float>{HUGE_VALF, kNoChannel} {}
-  // The value first, then the lowest of the channels that have it: half the instructions of merging candidates.
-  __device__ __forceinline__ void reduce_quad() {
-    Minimum<false> all;
-    all.value = value;
-    all.reduce_quad();
-    const bool attains = isnan(all.value) ? isnan(value) : value == all.value;
-    value = all.value;
-    channel = attains ? channel : kNoChannel;
-    channel = min(channel, __shfl_xor_sync(0xffffffffu, channel, 1));
-    channel = min(channel, __shfl_xor_sync(0xffffffffu, channel, 2));
+struct Minimum<true> {
+  float value;
+  int channel;
+
+  __device__ __forceinline__ Minimum() : value(HUGE_VALF), channel(kNoChannel) {}
+  // By bits, which NaN has as well: ptx::min_nan knows but one, and values hold no negative zero (see Affine).
+  __device__ __forceinline__ void merge(const Minimum& other) {
+    const float low = ptx::min_nan(value, other.value);
+    const int bits = __float_as_int(low);
+    channel = min(bits == __float_as_int(value) ? channel : kNoChannel,
+                  bits == __float_as_int(other.value) ? other.channel : kNoChannel);
+    value = low;
+  }
+  __device__ __forceinline__ Minimum of_lane_xor(int mask) const {
+    Minimum other;
+    other.value = __shfl_xor_sync(0xffffffffu, value, mask);
+    other.channel = __shfl_xor_sync(0xffffffffu, channel, mask);
+    return other;
   }
 };
 
@@ -48,24 +56,25 @@ struct Minimum<true> : Candidate<float> {
 // values to tell which of them. Following each value by itself would take a comparison and half a selection more per
 // value.
 struct Fours {
-  float lowest = HUGE_VALF, first_two = HUGE_VALF, first = HUGE_VALF, third = HUGE_VALF;
-  int at = 0;  // number of the first of the four
+  float lowest = HUGE_VALF, first = HUGE_VALF, second = HUGE_VALF, third = HUGE_VALF;
+  int at = 0;  // channel of the first of the four
 
-  __device__ __forceinline__ void offer(int i, const float (&v)[4]) {
-    const float low = ptx::min_nan(v[0], v[1]), four = ptx::min_nan(low, ptx::min_nan(v[2], v[3]));
-    const bool take = !(four >= lowest) && lowest == lowest;  // unordered compares as "less", but once
-    at = take ? i : at;
-    first_two = take ? low : first_two;
-    first = take ? v[0] : first;
-    third = take ? v[2] : third;
-    lowest = ptx::min_nan(lowest, four);
+  __device__ __forceinline__ void offer(int channel, const float (&v)[4]) {
+    const float before = lowest;
+    lowest = ptx::min_nan(lowest, ptx::min_nan(ptx::min_nan(v[0], v[1]), ptx::min_nan(v[2], v[3])));
+    ptx::keep_if_different(lowest, before, v, channel, first, second, third, at);
   }
-  __device__ __forceinline__ int index() const {
-    return at + (attains(first_two) ? (attains(first) ? 0 : 1) : (attains(third) ? 2 : 3));
+  // The four's channels are `at` and these beyond it. Selections, where conditional expressions would become branches.
+  __device__ __forceinline__ int channel(const int (&beyond)[4]) const {
+    int result = beyond[3];
+    result = attains(third) ? beyond[2] : result;
+    result = attains(second) ? beyond[1] : result;
+    result = attains(first) ? beyond[0] : result;
+    return at + result;
   }
 
  private:
-  __device__ __forceinline__ bool attains(float value) const { return isnan(lowest) ? isnan(value) : value == lowest; }
+  __device__ __forceinline__ bool attains(float value) const { return __float_as_int(value) == __float_as_int(lowest); }
 };
 
 template <typename T>
@@ -89,8 +98,8 @@ struct Epilogue {
 #pragma unroll
       for (int i = 0; i < kValues; i += 2) {
         const int k = lane_first() + channel_of(i);
-        addends_[i] = addends[k];
-        addends_[i + 1] = addends[k + 1];
+        addends_[i] = addends[k] + 0.0f;  // of zeros the positive one, so that values are, whose bits are compared
+        addends_[i + 1] = addends[k + 1] + 0.0f;
         if constexpr (T::kScalesFilters) {
           // Powers of two and their signs: their upper halves are all of them.
           factors_[i / 2] = __byte_perm(__float_as_uint(factors[k]), __float_as_uint(factors[k + 1]), 0x7632);
@@ -123,12 +132,24 @@ struct Epilogue {
     }
   }
 
-  // A pixel's result. The whole warp must call it; a quad's lanes hold one pixel.
+  // A quad's lanes have parts of the same two pixels. Of what they exchange, the first two of them keep the first
+  // pixel, the others the second. The whole warp must call it.
+  static __device__ __forceinline__ Min reduce_quad(const Min (&best)[2]) {
+    const bool second = pixel_of_lane() == 1;
+    Min result = best[0], other = best[1];
+    // By values: a choice of objects would be one of addresses, and put them in memory.
+    if (second) result = best[1], other = best[0];
+    result.merge(other.of_lane_xor(2));
+    result.merge(result.of_lane_xor(1));
+    return result;
+  }
+  static __device__ __forceinline__ int pixel_of_lane() { return static_cast<int>(threadIdx.x) / 2 % 2; }
+  static __device__ __forceinline__ bool lane_writes() { return threadIdx.x % 2 == 0; }
+
+  // A pixel's result, of one that lane_writes().
   template <typename Params>
-  static __device__ __forceinline__ void write(const Params& params, std::int64_t at, bool inside, Min& best) {
+  static __device__ __forceinline__ void write(const Params& params, std::int64_t at, const Min& best) {
     using Element = typename T::Element;
-    best.reduce_quad();
-    if (threadIdx.x % 4 != 0 || !inside) return;
     static_cast<Element*>(params.values)[at] = Numeric<Element>::round(best.value * fabsf(params.scale));
     if constexpr (T::kWithIndices) write_index(params.indices, params.index_type, at, best.channel);
   }
@@ -149,7 +170,8 @@ struct Epilogue {
       for (int i = 0; i < kValues; i += 4) {
 #pragma unroll
         for (int pixel = 0; pixel < 2; ++pixel) {
-          fours[pixel].offer(i, {value(pixel, i), value(pixel, i + 1), value(pixel, i + 2), value(pixel, i + 3)});
+          fours[pixel].offer(channel_of(i),
+                             {value(pixel, i), value(pixel, i + 1), value(pixel, i + 2), value(pixel, i + 3)});
         }
       }
 #pragma unroll
@@ -157,7 +179,8 @@ struct Epilogue {
         block[pixel].value = fours[pixel].lowest;
         // A thread without a real channel in a padded block offers nothing.
         const bool offers = !kPadded || lane_first() < valid;
-        block[pixel].channel = offers ? first_channel + lane_first() + channel_of(fours[pixel].index()) : kNoChannel;
+        const int channel = fours[pixel].channel({channel_of(0), channel_of(1), channel_of(2), channel_of(3)});
+        block[pixel].channel = offers ? first_channel + lane_first() + channel : kNoChannel;
       }
     } else {
 #pragma unroll

@@ -50,20 +50,22 @@ __device__ __forceinline__ void consume(const Params& params, SharedStorage<T>& 
                                         std::uint32_t ring, int warpgroup) {
   const int thread = static_cast<int>(threadIdx.x) % 128;
   const int first_pixel = warpgroup * 64;
-  const int column = first_pixel + thread / 32 * 16 + thread % 32 / 4;
+  const int column = first_pixel + thread / 32 * 16 + thread % 32 / 4 + 8 * Epilogue<T>::pixel_of_lane();
   if (warpgroup == 1) ptx::named_barrier_arrive(kFirstTurnBarrier, 128 * kConsumers);  // the first turn is the other's
   typename Epilogue<T>::Affine affine;
   affine.load(shared.addend, shared.factor);
   RingCursor head, next;  // the first row under the current output row; the first row not yet waited for
   for_each_run(params, [&](const Run& run) {
     int waiting = params.window;  // rows to wait for before the next output row
-    for (int row = 0; row < run.rows; ++row) {
+    const bool writes = Epilogue<T>::lane_writes() && run.first_column + column < params.ow;
+    std::int64_t at =
+        (static_cast<std::int64_t>(run.n) * params.oh + run.first_row) * params.ow + run.first_column + column;
+    for (int row = 0; row < run.rows; ++row, at += params.ow) {
       for (; waiting > 0; --waiting) {
         ptx::mbarrier_wait(ptx::shared_address(&shared.full[next.slot]), next.parity);
         next.advance(params.ring);
       }
       waiting = 1;
-      const std::int64_t output_row = static_cast<std::int64_t>(run.n) * params.oh + run.first_row + row;
       typename Epilogue<T>::Min best[2];
       for (int block_n = 0; block_n < params.blocks_n; ++block_n) {
         typename Mainloop<T>::Accumulators accumulators;
@@ -77,7 +79,7 @@ __device__ __forceinline__ void consume(const Params& params, SharedStorage<T>& 
         if (block_n == params.blocks_n - 1) {
           // The window moves down by a row, and past the end of a run by all of it.
           if constexpr (T::kChecksRange) {
-            if (threadIdx.x == 0) note_fallback(params, shared, head, output_row * params.ow + run.first_column);
+            if (threadIdx.x == 0) note_fallback(params, shared, head, at - column);
           }
           const int freed = row == run.rows - 1 ? params.window : 1;
           for (int i = 0; i < freed; ++i) {
@@ -89,11 +91,8 @@ __device__ __forceinline__ void consume(const Params& params, SharedStorage<T>& 
         if (params.blocks_n > 1) affine.load(&shared.addend[first_channel], &shared.factor[first_channel]);
         Epilogue<T>::reduce(affine, first_channel, params.k - first_channel, accumulators, best);
       }
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int ow = run.first_column + column + 8 * half;
-        Epilogue<T>::write(params, output_row * params.ow + ow, ow < params.ow, best[half]);
-      }
+      const auto result = Epilogue<T>::reduce_quad(best);
+      if (writes) Epilogue<T>::write(params, at, result);
     }
   });
 }

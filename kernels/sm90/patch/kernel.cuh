@@ -130,33 +130,26 @@ __device__ __forceinline__ bool add_parts(const Params& params, const Shared& sh
 template <typename T>
 __device__ __forceinline__ bool combine_splits(const Params& params, const Shared& shared, const Unit& unit,
                                                const Pixels& pixels,
-                                               typename Epilogue<T>::Min (&best)[T::kPerConsumer][2]) {
+                                               typename Epilogue<T>::Min (&best)[T::kPerConsumer]) {
   const std::int64_t all = static_cast<std::int64_t>(params.n) * params.oh * params.ow;
 #pragma unroll
   for (int i = 0; i < T::kPerConsumer; ++i) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      best[i][half].reduce_quad();
-      const std::int64_t pixel = pixels.at(i, half), at = unit.split * all + pixel;
-      if (threadIdx.x % 4 != 0 || pixel < 0) continue;
-      __stcg(&params.split_values[at], best[i][half].value);
-      if constexpr (T::kWithIndices) __stcg(&params.split_channels[at], best[i][half].channel);
-    }
+    const std::int64_t pixel = pixels.at(i, Epilogue<T>::pixel_of_lane()), at = unit.split * all + pixel;
+    if (!Epilogue<T>::lane_writes() || pixel < 0) continue;
+    __stcg(&params.split_values[at], best[i].value);
+    if constexpr (T::kWithIndices) __stcg(&params.split_channels[at], best[i].channel);
   }
   if (!is_last(shared, &params.counters[unit.tile], params.splits)) return false;
 #pragma unroll
   for (int i = 0; i < T::kPerConsumer; ++i) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const std::int64_t pixel = pixels.at(i, half);
-      if (pixel < 0) continue;
+    const std::int64_t pixel = pixels.at(i, Epilogue<T>::pixel_of_lane());
+    if (pixel < 0) continue;
 #pragma unroll 4
-      for (int split = 0; split < params.splits; ++split) {
-        typename Epilogue<T>::Min other;
-        other.value = __ldcg(&params.split_values[split * all + pixel]);
-        if constexpr (T::kWithIndices) other.channel = __ldcg(&params.split_channels[split * all + pixel]);
-        best[i][half].merge(other);
-      }
+    for (int split = 0; split < params.splits; ++split) {
+      typename Epilogue<T>::Min other;
+      other.value = __ldcg(&params.split_values[split * all + pixel]);
+      if constexpr (T::kWithIndices) other.channel = __ldcg(&params.split_channels[split * all + pixel]);
+      best[i].merge(other);
     }
   }
   return true;
@@ -193,14 +186,14 @@ __device__ __forceinline__ void consume(const Params& params, const Shared& shar
       }
     }
     const Pixels pixels{params, Origin(params, unit.tile), warpgroup * T::kPerConsumer};
-    if (params.splits > 1 && !combine_splits<T>(params, shared, unit, pixels, best)) return;
+    typename Epilogue<T>::Min result[T::kPerConsumer];
+#pragma unroll
+    for (int i = 0; i < T::kPerConsumer; ++i) result[i] = Epilogue<T>::reduce_quad(best[i]);
+    if (params.splits > 1 && !combine_splits<T>(params, shared, unit, pixels, result)) return;
 #pragma unroll
     for (int i = 0; i < T::kPerConsumer; ++i) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const std::int64_t at = pixels.at(i, half);
-        Epilogue<T>::write(params, at, at >= 0, best[i][half]);
-      }
+      const std::int64_t at = pixels.at(i, Epilogue<T>::pixel_of_lane());
+      if (Epilogue<T>::lane_writes() && at >= 0) Epilogue<T>::write(params, at, result[i]);
     }
   });
 }
