@@ -33,16 +33,16 @@ __device__ __forceinline__ void load_weights(const Params& params, SharedStorage
 inline constexpr int kFirstTurnBarrier = 1;  // barrier 0 is __syncthreads
 static_assert(kConsumers == 2, "two warpgroups take turns");
 
-// Leaves an output row's tile to the portable kernel where one of the input rows under it left float16's range.
+// Whether one of the input rows under an output row has left float16's range; then the tile is the portable kernel's.
 template <typename T>
-__device__ __forceinline__ void note_fallback(const Params& params, const SharedStorage<T>& shared,
-                                              const RingCursor& head, std::int64_t first_pixel) {
+__device__ __forceinline__ bool any_outside(const Params& params, const SharedStorage<T>& shared,
+                                            const RingCursor& head) {
   bool outside = false;
   for (int r = 0; r < params.window; r += params.dilation_h) {
     const int slot = head.slot + r < params.ring ? head.slot + r : head.slot + r - params.ring;
     outside |= shared.outside[slot] == head.row + r;
   }
-  if (outside) params.fallback.tiles[atomicAdd(params.fallback.count, 1)] = first_pixel;
+  return outside;
 }
 
 template <typename T>
@@ -55,7 +55,8 @@ __device__ __forceinline__ void consume(const Params& params, SharedStorage<T>& 
   typename Epilogue<T>::Affine affine;
   affine.load(shared.addend, shared.factor);
   RingCursor head, next;  // the first row under the current output row; the first row not yet waited for
-  for_each_run(params, [&](const Run& run) {
+  Runs runs(params);
+  for (Run run; runs.next(run);) {
     int waiting = params.window;  // rows to wait for before the next output row
     const bool writes = Epilogue<T>::lane_writes() && run.first_column + column < params.ow;
     std::int64_t at =
@@ -66,6 +67,9 @@ __device__ __forceinline__ void consume(const Params& params, SharedStorage<T>& 
         next.advance(params.ring);
       }
       waiting = 1;
+      // Before the turn comes: afterwards the slots' rows are to be let go at once.
+      bool outside = false;
+      if constexpr (T::kChecksRange) outside = threadIdx.x == 0 && any_outside(params, shared, head);
       typename Epilogue<T>::Min best[2];
       for (int block_n = 0; block_n < params.blocks_n; ++block_n) {
         typename Mainloop<T>::Accumulators accumulators;
@@ -79,7 +83,7 @@ __device__ __forceinline__ void consume(const Params& params, SharedStorage<T>& 
         if (block_n == params.blocks_n - 1) {
           // The window moves down by a row, and past the end of a run by all of it.
           if constexpr (T::kChecksRange) {
-            if (threadIdx.x == 0) note_fallback(params, shared, head, at - column);
+            if (outside) params.fallback.tiles[atomicAdd(params.fallback.count, 1)] = at - column;
           }
           const int freed = row == run.rows - 1 ? params.window : 1;
           for (int i = 0; i < freed; ++i) {
@@ -94,7 +98,7 @@ __device__ __forceinline__ void consume(const Params& params, SharedStorage<T>& 
       const auto result = Epilogue<T>::reduce_quad(best);
       if (writes) Epilogue<T>::write(params, at, result);
     }
-  });
+  }
 }
 
 // Whether the weight is one that float16 can't stand in for TF32 with; the answer is the same in all blocks.
@@ -138,7 +142,7 @@ __global__ void __launch_bounds__(kThreads, 1) conv_scale_min_sm90(const __grid_
   const int warpgroup = static_cast<int>(threadIdx.x) / 128;
   if (warpgroup == kConsumers) {
     ptx::give_registers<T::kProducerRegisters>();
-    Producer<T>(params, shared, ring).run();
+    Producer<T>(params, shared, ptx::shared_address(ring)).run();
   } else {
     ptx::take_registers<T::kConsumerRegisters>();
     consume<T>(params, shared, ptx::shared_address(weights), ptx::shared_address(ring), warpgroup);

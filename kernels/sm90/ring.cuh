@@ -24,25 +24,33 @@ struct Run {
   int n, first_column, first_row, rows;
 };
 
-// Visits a block's share of the units, run after run.
-template <typename Visit>
-__device__ __forceinline__ void for_each_run(const Params& params, Visit&& visit) {
-  const auto first_of = [&](unsigned block) {
-    return static_cast<int>(static_cast<std::int64_t>(params.units) * block / gridDim.x);
-  };
-  int unit = first_of(blockIdx.x);
-  int share = first_of(blockIdx.x + 1) - unit;
-  while (share > 0) {
-    const int strip = unit / params.oh;
-    Run run;
-    run.first_row = unit - strip * params.oh;
-    run.n = strip / params.strips;
-    run.first_column = (strip - run.n * params.strips) * kTileM;
-    run.rows = min(params.oh - run.first_row, share);
-    visit(run);
-    unit += run.rows;
-    share -= run.rows;
+// A block's share of the units, run after run.
+class Runs {
+ public:
+  __device__ __forceinline__ explicit Runs(const Params& params) : params_(params), unit_(first_of(blockIdx.x)) {
+    share_ = first_of(blockIdx.x + 1) - unit_;
   }
-}
+
+  // False after the last.
+  __device__ __forceinline__ bool next(Run& run) {
+    if (share_ <= 0) return false;
+    const int strip = unit_ / params_.oh;
+    run.first_row = unit_ - strip * params_.oh;
+    run.n = strip / params_.strips;
+    run.first_column = (strip - run.n * params_.strips) * kTileM;
+    run.rows = min(params_.oh - run.first_row, share_);
+    unit_ += run.rows;
+    share_ -= run.rows;
+    return true;
+  }
+
+ private:
+  __device__ __forceinline__ int first_of(unsigned block) const {
+    return static_cast<int>(static_cast<std::int64_t>(params_.units) * block / gridDim.x);
+  }
+
+  const Params& params_;
+  int unit_, share_;
+};
 
 }  // namespace convmin::sm90
