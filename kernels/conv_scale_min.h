@@ -74,13 +74,14 @@ struct Plan {
   Precision precision;  // class of the arithmetic, for kFloat32
   Gather gather;
   int stages;                   // of the input's ring in shared memory
+  int weight_stages;            // sm80: of the weight's, beside it
   int tile_m, tile_n, tile_k;   // output pixels, output channels, reduction elements of a block's tile
   int tile_rows, tile_columns;  // of the tile, in an image; sm80: 0 rows where it runs on over the images
   int taps;                     // sm80: taps that a tile's input serves, all or one; direct: rows of them, if known
   std::int64_t images;          // of a launch: n, or a divisor of it where all at once would take too much memory
   int splits;                   // parts that the output channels are divided into, and combined at the end
   int parts;                    // that the sums of a tile and a block of output channels are divided into (0, 1: whole)
-  std::int64_t blocks;          // tiles of pixels x splits x parts
+  std::int64_t blocks;          // tiles of pixels x splits x parts, or fewer that take one tile after another
   int threads;                  // per block
   int shared_memory;            // bytes per block
   // Tiles that this kernel notes and leaves to the portable one, in the same stream: its blocks (0: none are left) and

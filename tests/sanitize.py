@@ -74,6 +74,13 @@ def candidates() -> list[Problem]:
         image = Problem(n=1, c=32 * groups, h=size[0], w=size[1], k=k * groups, r=1, s=1, groups=groups)
         image = image.replace(dtype=dtype, storage=storage)
         problems += [image, image.replace(r=3, padding=(1, 0), bias=False)]
+    # For warps of their own for the loads, and for tiles without where a patch takes long: strides, gaps between taps.
+    for dtype, storage, c, k, side in product(DTYPES, STORAGES[:2], (33, 64), (72, 130), (100, 136, 190, 260, 520)):
+        image = Problem(n=1, c=c, h=side, w=side, k=k, r=1, s=1, dtype=dtype, storage=storage)
+        problems += [image, image.replace(h=2 * side, stride=(2, 1)), image.replace(r=3, s=3, padding=(1, 1))]
+        for window in ((2, 2), (4, 2), (5, 5)):
+            sparse = image.replace(r=window[0], s=window[1], dilation=(3, 1), bias=False)
+            problems += [sparse.replace(stride=(1, 3)), sparse.replace(stride=(2, 2)), sparse.replace(stride=(3, 3))]
     # For few input channels: from few pixels to so many that blocks take several tiles, of patches that their threads
     # have in registers and others.
     for dtype, storage, k, side in product(

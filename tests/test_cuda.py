@@ -254,6 +254,43 @@ def test_inputs_copied_a_few_images_at_a_time(dtype: torch.dtype) -> None:
             assert torch.equal(indices[image : image + 1], expected[1])
 
 
+@pytest.mark.parametrize("storage", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_blocks_that_take_one_tile_after_another(dtype: torch.dtype, storage: str) -> None:
+    """The tile of mma.sync that has warps of its own for the loads, with tiles that end in the middle of an image, run
+    over several and have more than one block of output channels; to the bit what the portable kernel says, with tiles
+    out of float16's range among them."""
+    if torch.cuda.get_device_capability()[0] < 8:
+        pytest.skip("no mma.sync kernel before compute capability 8.0")
+    hopper = torch.cuda.get_device_capability()[0] == 9
+    multiprocessors = torch.cuda.get_device_properties(0).multi_processor_count
+    problem = Problem(c=64, h=64, w=64, k=128, padding=(1, 1), dtype=dtype, storage=storage, fill="integers")
+    for changes in (
+        {},
+        {"c": 40, "h": 57, "w": 60, "k": 200, "scale": -0.5},
+        {"c": 33, "h": 9, "w": 10, "k": 129, "bias": False},
+        {"c": 33, "h": 57, "w": 61, "k": 300, "stride": (1, 2), "dilation": (2, 1)},
+        {"c": 136, "h": 20, "w": 20, "k": 128, "r": 5, "s": 2},
+    ):
+        image = problem.replace(**changes)
+        oh, ow = image.output_size
+        image = image.replace(n=3 * multiprocessors * 256 // (oh * ow) + 2)
+        x, weight, bias = image.tensors("cuda")
+        if dtype == torch.float32:
+            x[1, 5, 3:5] *= 2.0**17
+        arguments = x, weight, bias, image.scale
+        with fp32_class("tf32"):
+            with convmin.force_kernel("sm80"):
+                if hopper:  # elsewhere shared memory may not reach for all of them
+                    assert convmin.explain(*arguments, **image.kwargs()).tile == (256, 128, 32), changes
+                values, indices = convmin.conv2d_scale_min_with_indices(*arguments, **image.kwargs())
+                again = convmin.conv2d_scale_min(*arguments, **image.kwargs())
+            with convmin.force_kernel("simt"):
+                expected = convmin.conv2d_scale_min_with_indices(*arguments, **image.kwargs())
+        assert torch.equal(values, expected[0]) and torch.equal(again, expected[0]), changes
+        assert torch.equal(indices, expected[1]), changes
+
+
 @pytest.mark.large
 @pytest.mark.usefixtures("empty_cache")
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -17,6 +17,7 @@ from sanitize import backward_problem, backward_problems, backward_variant_of, c
 from support import Problem, random_problem
 
 GRID_LIMIT = 2**31 - 1
+SPECIALIZED = (256, 128, 32)  # the tile of sm80 that has warps of its own for the loads
 # No plan needs more than the packed weight, in blocks of channels, and partial results; nothing like the convolution.
 PADDING_OF_A_TILE = 256
 
@@ -39,7 +40,7 @@ def check(problem: Problem, plan: _C.Plan, device: convmin.DeviceProperties, pre
     assert all(extent >= 1 for extent in plan["tile"])
     pixels = (1 if problem.n is None else problem.n) * math.prod(problem.output_size)
     assert plan["splits"] >= 1 and plan["blocks"] % (plan["splits"] * max(plan["parts"], 1)) == 0
-    if plan["kernel"] in ("simt", "sm80"):  # the others' blocks take one tile after another
+    if plan["kernel"] in ("simt", "sm80") and plan["tile"] != SPECIALIZED:  # others' blocks take one tile after another
         tiles = plan["blocks"] // (plan["splits"] * max(plan["parts"], 1))
         assert tiles * plan["tile"][0] >= pixels, "some pixel is in no tile"
     assert pixels == 0 or plan["blocks"] >= 1
@@ -93,7 +94,13 @@ def test_mma_sync_fits_the_device(name: str) -> None:
     for _, plan in plans:
         # 255 registers a thread are the most that there are: what shared memory leaves must not be what they forbid.
         assert plan["shared_memory"] + 1024 <= device.shared_memory_per_sm
-        assert 2 * plan["threads"] * 255 <= device.registers_per_sm
+        if plan["tile"] == SPECIALIZED:
+            # Registers are dealt by whole eights, to warps of one quarter of a multiprocessor.
+            warps = -(-plan["threads"] // 128)
+            assert plan["threads"] == 384 and warps * 32 * 168 <= device.registers_per_sm // 4
+            assert 1 <= plan["blocks"] <= device.sm_count
+        else:
+            assert 2 * plan["threads"] * 255 <= device.registers_per_sm
         rows = plan["tile"][0] // plan["tile_columns"]
         assert 1 <= plan["tile_columns"] <= plan["tile"][0] and rows >= 1
 
@@ -279,7 +286,25 @@ def test_two_blocks_share_a_multiprocessor_of_an_a100(dtype: torch.dtype, storag
         problem = problem.replace(dtype=dtype, storage=storage)
         device = DEVICES["A100"]
         plan = _C.plan(describe(problem, "tf32"), device.as_dict(), "sm80")
+        if plan["tile"] == SPECIALIZED:
+            continue  # it hides its loads itself
         assert 2 * (plan["shared_memory"] + 1024) <= device.shared_memory_per_sm, f"{plan['shared_memory']}: {problem}"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize("storage", ["contiguous", "channels_last"])
+def test_large_problems_have_warps_for_the_loads(dtype: torch.dtype, storage: str) -> None:
+    """One block a multiprocessor, where there are tiles for all, many output channels and 16-bit operands."""
+    headline = Problem(n=64, c=64, h=256, w=256, k=128, dtype=dtype, storage=storage)
+    for name in ("A100", "H100", "H200", "RTX 4090"):
+        device = DEVICES[name]
+        plan = _C.plan(describe(headline, "tf32"), device.as_dict(), "sm80")
+        assert plan["tile"] == SPECIALIZED and plan["blocks"] == device.sm_count and plan["threads"] == 384
+        assert plan["shared_memory"] <= device.shared_memory_per_block
+        assert plan["splits"] == plan["parts"] == 1
+        for changes in ({"n": 1, "h": 32, "w": 32}, {"k": 64}, {"groups": 2}):
+            plan = _C.plan(describe(headline.replace(**changes), "tf32"), device.as_dict(), "sm80")
+            assert plan["tile"] != SPECIALIZED, changes
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)

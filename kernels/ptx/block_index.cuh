@@ -1,4 +1,4 @@
-// The block's index, read anew each time. PTX ISA, "Special Registers: %ctaid".
+// The block's index and the thread's, read anew each time. PTX ISA, "Special Registers".
 #pragma once
 
 namespace convmin::ptx {
@@ -7,6 +7,12 @@ namespace convmin::ptx {
 __device__ __forceinline__ unsigned block_index() {
   unsigned index;
   asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(index));
+  return index;
+}
+
+__device__ __forceinline__ unsigned thread_index() {
+  unsigned index;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(index));
   return index;
 }
 

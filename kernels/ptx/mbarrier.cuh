@@ -18,6 +18,19 @@ __device__ __forceinline__ void mbarrier_arrive(std::uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
+// Of a thread for which `arrives` is not zero, without a branch.
+__device__ __forceinline__ void mbarrier_arrive_if(std::uint32_t arrives, std::uint32_t barrier) {
+  asm volatile(
+      "{\n"
+      ".reg .pred arrives;\n"
+      ".reg .b64 state;\n"
+      "setp.ne.b32 arrives, %0, 0;\n"
+      "@arrives mbarrier.arrive.shared::cta.b64 state, [%1];\n"
+      "}\n" ::"r"(arrives),
+      "r"(barrier)
+      : "memory");
+}
+
 // Whether the phase of the given parity has completed.
 __device__ __forceinline__ bool mbarrier_test(std::uint32_t barrier, int parity) {
   int done;
@@ -33,8 +46,13 @@ __device__ __forceinline__ bool mbarrier_test(std::uint32_t barrier, int parity)
   return done != 0;
 }
 
-// Returns once the phase of the given parity has completed.
+// Returns once the phase of the given parity has completed. Before compute capability 9.0 there is no `try_wait`, which
+// sleeps until then or a limit.
 __device__ __forceinline__ void mbarrier_wait(std::uint32_t barrier, int parity) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+  while (!mbarrier_test(barrier, parity)) {
+  }
+#else
   asm volatile(
       "{\n"
       ".reg .pred done;\n"
@@ -44,6 +62,7 @@ __device__ __forceinline__ void mbarrier_wait(std::uint32_t barrier, int parity)
       "}\n" ::"r"(barrier),
       "r"(parity)
       : "memory");
+#endif
 }
 
 }  // namespace convmin::ptx

@@ -3,6 +3,13 @@
 
 namespace convmin::ptx {
 
+// Whether the code at hand is for a GPU that has it: Hopper, by its own name.
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+inline constexpr bool kHandsOverRegisters = true;
+#else
+inline constexpr bool kHandsOverRegisters = false;
+#endif
+
 template <int kRegisters>
 __device__ __forceinline__ void give_registers() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));

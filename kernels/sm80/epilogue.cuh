@@ -7,28 +7,38 @@
 
 #include "common/candidate.cuh"
 #include "common/load.cuh"
+#include "ptx/block_index.cuh"
 #include "ptx/minimum.cuh"
 #include "sm80/share.cuh"
 
 namespace convmin::sm80 {
 
+struct AfterMultiplication {};
+
 template <typename T>
 class Epilogue {
+  struct Terms;
+
  public:
   using Element = typename T::Element;
   using Accumulators = typename Mainloop<T>::Accumulators;
   static constexpr int kValues = 2 * T::kFragmentsN;  // channels of a pixel in a thread
 
   __device__ __forceinline__ Epilogue(const Params& params, std::uint8_t* shared)
-      : params_(params),
-        best_(reinterpret_cast<Candidate<float>*>(shared + params.best)),
-        sign_(params.scale < 0 ? -1.0f : 1.0f) {
-    const int thread = static_cast<int>(threadIdx.x), warp = thread / 32;
-    lane_ = thread % 32;
-    mine_ = best_ + warp / T::kWarpsM * T::kTileM + warp % T::kWarpsM * T::kWarpM;
-    first_ = warp / T::kWarpsM * T::kWarpN + lane_ % 4 * 2;
-    for (int i = thread; i < T::kWarpsN * T::kTileM; i += kThreads) best_[i] = {HUGE_VALF, kNoChannel};
+      : Epilogue(params, shared, static_cast<int>(threadIdx.x)) {
+    for (int i = static_cast<int>(threadIdx.x); i < T::kWarpsN * T::kTileM; i += T::kThreads) {
+      best_[i] = {HUGE_VALF, kNoChannel};
+    }
+    if constexpr (T::kSpecialized) {
+      auto* terms = reinterpret_cast<Terms*>(shared + params.terms);
+      for (int k = static_cast<int>(threadIdx.x); k < params.group_blocks * T::kTileN; k += T::kThreads) {
+        terms[k] = k < params.group_outputs ? Terms{factor_of(k), bias_of(k)} : Terms{};
+      }
+    }
   }
+  // Of a specialized block: after the multiplications, which leave no registers for it.
+  __device__ __forceinline__ Epilogue(const Params& params, std::uint8_t* shared, AfterMultiplication)
+      : Epilogue(params, shared, static_cast<int>(ptx::thread_index())) {}
 
   // Takes a finished block of output channels, counted over all groups, into the running minima. A pixel's is read and
   // written by one thread alone.
@@ -75,7 +85,54 @@ class Epilogue {
     }
   }
 
+  // Of a specialized block, by the second of two warps that share pixels, when the first has left its minima.
+  __device__ __forceinline__ void write_pixels(const BlockTile& tile) const {
+    static_assert(T::kWarpsN == 2, "two warps share pixels");
+    const int warp = static_cast<int>(ptx::thread_index()) / 32;
+    for (int i = lane_; i < T::kWarpM; i += 32) {
+      const int m = warp % T::kWarpsM * T::kWarpM + i;
+      Candidate<float> best = best_[m];
+      best.merge(best_[T::kTileM + m]);
+      best_[m] = best_[T::kTileM + m] = {HUGE_VALF, kNoChannel};
+      const std::int64_t at = tile.output(params_, m);
+      if (at >= 0) write_result(at, best);
+    }
+  }
+
  private:
+  // Fragments of the pixels that are reduced together: fewer take fewer registers, all the terms are read once.
+  static constexpr int kTogether = T::kSpecialized ? 2 : T::kFragmentsM;
+
+  // What becomes of a channel's sum. A specialized block has them in shared memory, since its registers don't reach for
+  // the loads of many channels at once.
+  struct Terms {
+    float factor, addend;
+  };
+  __device__ __forceinline__ float factor_of(int channel) const {
+    if constexpr (T::kScaled) return sign_ * __ldg(&params_.channel_factor[channel]);
+    return sign_;
+  }
+  __device__ __forceinline__ float bias_of(int channel) const {
+    return params_.bias != nullptr
+               ? sign_ * Numeric<Element>::widen(load_read_only(static_cast<const Element*>(params_.bias) + channel))
+               : 0.0f;
+  }
+  __device__ __forceinline__ Terms terms_of(int channel) const {
+    if constexpr (T::kSpecialized) return terms_[channel];
+    return {factor_of(channel), bias_of(channel)};
+  }
+
+  __device__ __forceinline__ Epilogue(const Params& params, std::uint8_t* shared, int thread)
+      : params_(params),
+        best_(reinterpret_cast<Candidate<float>*>(shared + params.best)),
+        terms_(reinterpret_cast<const Terms*>(shared + params.terms)),
+        sign_(params.scale < 0 ? -1.0f : 1.0f) {
+    const int warp = thread / 32;
+    lane_ = thread % 32;
+    mine_ = best_ + warp / T::kWarpsM * T::kTileM + warp % T::kWarpsM * T::kWarpM;
+    first_ = warp / T::kWarpsM * T::kWarpN + lane_ % 4 * 2;
+  }
+
   __device__ __forceinline__ void write_result(std::int64_t at, const Candidate<float>& best) const {
     static_cast<Element*>(params_.values)[at] = Numeric<Element>::round(best.value * fabsf(params_.scale));
     if (params_.indices != nullptr) write_index(params_.indices, params_.index_type, at, best.channel);
@@ -86,22 +143,24 @@ class Epilogue {
 
   template <bool kPadded>
   __device__ __forceinline__ void reduce_block(int first, int end, const Accumulators& accumulators) const {
-    constexpr int kPixels = 2 * T::kFragmentsM;  // in a thread
-    const auto bias_of = [&](int channel) {
-      return params_.bias != nullptr
-                 ? sign_ * Numeric<Element>::widen(load_read_only(static_cast<const Element*>(params_.bias) + channel))
-                 : 0.0f;
-    };
+#pragma unroll
+    for (int m = 0; m < T::kFragmentsM; m += kTogether) reduce_fragments<kPadded>(first, end, accumulators, m);
+  }
+
+  // Of the pixels, kTogether from this one on.
+  template <bool kPadded>
+  __device__ __forceinline__ void reduce_fragments(int first, int end, const Accumulators& accumulators,
+                                                   int first_m) const {
+    constexpr int kPixels = 2 * kTogether;  // in a thread
+    Candidate<float>* const mine = mine_ + first_m * 16;
     // Calls visit(p, value of pixel p) for channel_of(i).
     const auto for_each_pixel = [&](int i, auto&& visit) {
       const int channel = first + channel_of(i);
       if (kPadded && channel >= end) return;
-      float factor = sign_;
-      if constexpr (T::kScaled) factor *= __ldg(&params_.channel_factor[channel]);
-      const float bias = bias_of(channel);
+      const Terms terms = terms_of(channel);
 #pragma unroll
       for (int p = 0; p < kPixels; ++p) {
-        visit(p, fmaf(accumulators[p / 2][i / 2][p % 2 * 2 + i % 2], factor, bias));
+        visit(p, fmaf(accumulators[first_m + p / 2][i / 2][p % 2 * 2 + i % 2], terms.factor, terms.addend));
       }
     };
     Candidate<float> best[kPixels];
@@ -113,12 +172,12 @@ class Epilogue {
         for_each_pixel(i, [&](int p, float value) { best[p].value = ptx::min_nan(best[p].value, value); });
       }
 #pragma unroll
-      for (int p = 0; p < kPixels; ++p) {
-        float value = best[p].value;
-        value = ptx::min_nan(value, __shfl_xor_sync(0xffffffffu, value, 1));
-        value = ptx::min_nan(value, __shfl_xor_sync(0xffffffffu, value, 2));
-        Candidate<float>& running = mine_[p * 8 + lane_ / 4];
-        if (lane_ % 4 == 0) running.value = ptx::min_nan(running.value, value);
+      for (int p = 0; p < kPixels; p += 4) {
+        reduce_quad(&best[p], [](Candidate<float>& to, const Candidate<float>& other, int mask) {
+          to.value = ptx::min_nan(to.value, __shfl_xor_sync(0xffffffffu, other.value, mask));
+        });
+        float& running = mine[(p + lane_ % 4) * 8 + lane_ / 4].value;
+        running = ptx::min_nan(running, best[p].value);
       }
       return;
     }
@@ -138,30 +197,50 @@ class Epilogue {
       for (int i = kValues - 1; i >= 0; --i) {
         const int channel = first + channel_of(i);
         if (kPadded && channel >= end) continue;
-        const float bias = bias_of(channel);
+        const float bias = terms_of(channel).addend;
 #pragma unroll
         for (int p = 0; p < kPixels; ++p) {  // the factor makes no NaN, and would take registers
-          const float sum = fmaf(accumulators[p / 2][i / 2][p % 2 * 2 + i % 2], sign_, bias);
+          const float sum = fmaf(accumulators[first_m + p / 2][i / 2][p % 2 * 2 + i % 2], sign_, bias);
           best[p].channel = isnan(sum) ? i : best[p].channel;
         }
       }
     }
 #pragma unroll
-    for (int p = 0; p < kPixels; ++p) {
+    for (Candidate<float>& candidate : best) {
       // A thread without a real channel in a padded block offers nothing.
-      best[p].channel = !kPadded || first < end ? first + channel_of(best[p].channel) : kNoChannel;
-      warp_min<4>(best[p]);
-      Candidate<float>& running = mine_[p * 8 + lane_ / 4];
-      if (lane_ % 4 == 0) {
-        best[p].merge(running);
-        running = best[p];
-      }
+      candidate.channel = !kPadded || first < end ? first + channel_of(candidate.channel) : kNoChannel;
     }
+#pragma unroll
+    for (int p = 0; p < kPixels; p += 4) {
+      reduce_quad(&best[p], [](Candidate<float>& to, const Candidate<float>& other, int mask) {
+        to.merge({__shfl_xor_sync(0xffffffffu, other.value, mask), __shfl_xor_sync(0xffffffffu, other.channel, mask)});
+      });
+      Candidate<float>& running = mine[(p + lane_ % 4) * 8 + lane_ / 4];
+      best[p].merge(running);
+      running = best[p];
+    }
+  }
+
+  // A quad's lanes have parts of the same four pixels. They exchange them, halves and then single ones, until each lane
+  // has one, as the first. merge(to, other, mask) merges what the lane under the mask has of `other`.
+  template <typename Merge>
+  __device__ __forceinline__ void reduce_quad(Candidate<float>* pixels, Merge&& merge) const {
+    const auto swap_if = [](bool condition, Candidate<float>& a, Candidate<float>& b) {
+      const Candidate<float> before = a;  // by values: a choice of objects would put them in memory
+      if (condition) a = b, b = before;
+    };
+    swap_if(lane_ & 2, pixels[0], pixels[2]);
+    swap_if(lane_ & 2, pixels[1], pixels[3]);
+    merge(pixels[0], pixels[2], 2);
+    merge(pixels[1], pixels[3], 2);
+    swap_if(lane_ & 1, pixels[0], pixels[1]);
+    merge(pixels[0], pixels[1], 1);
   }
 
   const Params& params_;
   Candidate<float>* const best_;
   Candidate<float>* mine_;
+  const Terms* const terms_;
   const float sign_;
   int lane_, first_;
 };

@@ -11,6 +11,7 @@
 #include "sm80/launch.h"
 #include "sm80/pack.cuh"
 #include "sm80/producer.cuh"
+#include "sm80/specialized.cuh"
 
 namespace convmin::sm80 {
 
@@ -19,7 +20,7 @@ __global__ void __launch_bounds__(kThreads, T::kTile.blocks_per_sm)
     conv_scale_min_sm80(const __grid_constant__ Params params) {
   extern __shared__ __align__(16) std::uint8_t shared[];
   if constexpr (T::kScaled) {
-    if (leaves_everything(params)) {
+    if (leaves_everything<T>(params)) {
       if (blockIdx.x == 0 && threadIdx.x == 0) *params.fallback.everything = 1;
       return;
     }
@@ -143,7 +144,11 @@ int launch_tile(const Params& params, const Plan& plan, cudaStream_t stream) {
   const auto pack_blocks =
       static_cast<std::int64_t>(params.groups) * params.group_blocks * (T::kTileN / kPackOutputs) * params.chunks;
   conv_scale_min_sm80_pack<T><<<static_cast<unsigned>(pack_blocks), kPackThreads, 0, stream>>>(params);
-  return start(conv_scale_min_sm80<T>, plan.blocks, kThreads, plan.shared_memory, params, stream);
+  if constexpr (T::kSpecialized) {
+    return start(conv_scale_min_sm80_specialized<T>, plan.blocks, T::kThreads, plan.shared_memory, params, stream);
+  } else {
+    return start(conv_scale_min_sm80<T>, plan.blocks, T::kThreads, plan.shared_memory, params, stream);
+  }
 }
 
 // Launches the tile of the table that the plan names.
@@ -152,7 +157,9 @@ int launch_tiles(const Params& params, const Plan& plan, cudaStream_t stream, st
   int error = static_cast<int>(cudaErrorInvalidValue);
   const auto try_tile = [&](auto tile) {
     constexpr int kIndex = decltype(tile)::value;
-    if constexpr (std::is_same_v<Element, Operand> || kTiles[kIndex].scaled) {
+    constexpr bool kMultiplies = std::is_same_v<Element, Operand> || kTiles[kIndex].scaled;
+    constexpr bool kLoads = !kTiles[kIndex].specialized || (sizeof(Operand) == 2 && kGather != Gather::kTaps);
+    if constexpr (kMultiplies && kLoads) {
       if (plan.tile_m != kTiles[kIndex].m || plan.tile_n != kTiles[kIndex].n) return;
       error = launch_tile<Element, Operand, kGather, kIndex>(params, plan, stream);
     }

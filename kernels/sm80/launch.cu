@@ -6,13 +6,6 @@
 namespace convmin::sm80 {
 namespace {
 
-const Tile& tile_of(const Plan& plan) {
-  for (const Tile& tile : kTiles) {
-    if (tile.m == plan.tile_m && tile.n == plan.tile_n) return tile;
-  }
-  return kTiles[0];  // launch_tiles() finds none either, and says so
-}
-
 Params make_params(const Problem& original, const Plan& plan, const Arguments& arguments) {
   const Problem problem = join_rows(original);
   Params params{};
@@ -30,6 +23,7 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
 
   const Shape shape = shape_of(problem, tile_of(plan), layout_of(plan));
   params.rows = static_cast<int>(problem.n * problem.oh);
+  params.tiles = static_cast<unsigned>(shape.tiles_h * shape.tiles_w);
   params.tile_rows = static_cast<int>(shape.tile_rows);
   params.tile_columns = static_cast<int>(shape.tile_columns);
   params.tiles_w = static_cast<int>(shape.tiles_w);
@@ -59,6 +53,7 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   params.items = static_cast<unsigned>(shape.items);
   params.windows_per_batch = static_cast<int>(shape.taps * batches_per_step(plan.tile_m, scaled) / shape.batches);
   params.patch_slots = static_cast<int>(shape.patch_slots);
+  params.weight_stages = static_cast<int>(shape.weight_stages);
   params.patch_bytes = static_cast<int>(shape.patch_bytes);
   params.group_blocks = static_cast<int>(shape.group_blocks);
   params.splits = plan.splits;
@@ -68,6 +63,8 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   params.offsets = static_cast<int>(shape.offsets);
   params.best = static_cast<int>(shape.best);
   params.flag = static_cast<int>(shape.flag);
+  params.windows = static_cast<int>(shape.windows);
+  params.terms = static_cast<int>(shape.terms);
   params.faint_parts = static_cast<int>(shape.faint_parts);
 
   const Workspace parts = workspace(original, plan);

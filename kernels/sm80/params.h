@@ -22,7 +22,8 @@ struct Params {
   int groups, group_channels, group_outputs;
 
   // A tile is a run of output rows, of one image or of all one after the other, by a range of columns.
-  int rows;  // n * oh
+  int rows;        // n * oh
+  unsigned tiles;  // that a specialized tile's blocks take one after another
   int tile_rows, tile_columns, tiles_w;
   int tiles_per_image;  // down an image; 0 where they run on over all
 
@@ -50,8 +51,11 @@ struct Params {
   int parts;              // that share the stages of one block of output channels; where several, a split is a block
   int reduction;
 
-  // Byte offsets in shared memory, after the weight's kWeightStages.
-  int patches, pixels, offsets, best, flag, faint_parts;
+  int weight_stages;  // of the weight in shared memory
+
+  // Byte offsets in shared memory, after the weight's stages. `flag` is a specialized tile's mbarriers;
+  // windows and terms are its own: where its pixels' windows lie, and what becomes of its channels' sums.
+  int patches, pixels, offsets, best, flag, windows, terms, faint_parts;
 
   // Workspace.
   const void* weight;

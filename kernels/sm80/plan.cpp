@@ -60,11 +60,16 @@ constexpr double kCyclesPerResult = 0.02;   // of the epilogue, for an output of
 constexpr double kCyclesOfScaling = 20000;  // setting to zero, two more launches and two that find nothing
 constexpr double kCyclesPerBlock = 2000;    // tables and the first loads
 constexpr double kCyclesPerPartial = 0.06;  // of a partial sum, written or read
-double cycles_per_pixel(const Layout& layout, bool scaled) {  // of a stage's patch: 64 bytes of operands
+constexpr double kCyclesPerTile = 500;      // of a specialized tile: its tables, and its results on their way out
+// Four warps that only load take so much longer for a pixel than what is stated below: they wait for what they load. It
+// counts where it is more than the multiplication, which it runs beside; their instructions always do, but a scheduler
+// has most of its slots free.
+constexpr double kLoadingAlone = 2, kLoadingBeside = 0.3;
+double cycles_per_pixel(const Tile& tile, const Layout& layout, bool scaled) {  // of a stage's patch: 64 bytes
   switch (layout.gather) {
-    case Gather::kChannels: return scaled ? 4 : 1;              // through registers; past them
-    case Gather::kPixels: return layout.chunk == 16 ? 3.5 : 7;  // a load for each element
-    case Gather::kTaps: return layout.chunk == 16 ? 6.5 : 13;   // and a table's entry
+    case Gather::kChannels: return scaled || tile.specialized ? 4 : 1;  // through registers; past them
+    case Gather::kPixels: return layout.chunk == 16 ? 3.5 : 7;          // a load for each element
+    case Gather::kTaps: return layout.chunk == 16 ? 6.5 : 13;           // and a table's entry
     case Gather::kQuads: return scaled ? 3 : 1.7;  // a quarter of the instructions of kPixels; with its range, half
   }
   return 0;
@@ -79,6 +84,30 @@ struct Choice {
   Shape shape{};
 };
 
+double patch_cycles(const Tile& tile, const Shape& shape, const Layout& layout, bool scaled) {
+  // With what quads bring beside the patch.
+  const std::int64_t brought = shape.row_quads > 0 ? shape.patch_rows * shape.row_quads * kQuad : shape.patch_pixels;
+  return static_cast<double>(brought) * cycles_per_pixel(tile, layout, scaled);
+}
+
+// As weigh(), of a specialized tile.
+void weigh_specialized(const Problem& problem, const Device& device, Choice* choice) {
+  const Shape& shape = choice->shape;
+  const Tile& tile = *choice->tile;
+  choice->per_sm = 1, choice->splits = 1;
+  // Too few tiles of whole size: there is nothing to run ahead for.
+  if (2 * problem.n * problem.oh * problem.ow < static_cast<std::int64_t>(tile.m) * device.sm_count) return;
+  const double outputs = static_cast<double>(tile.m) * tile.n;
+  const double rate = 1 / (tile.efficiency * (choice->layout.padded ? 1.0 : 0.9));
+  const double load = patch_cycles(tile, shape, choice->layout, choice->scaled);
+  const double multiply = static_cast<double>(shape.taps) * outputs * kCyclesPerOutput * rate;
+  const double stage = std::max(multiply, kLoadingAlone * load) + kLoadingBeside * load;
+  const double one = kCyclesPerTile + static_cast<double>(shape.group_blocks) *
+                                          (static_cast<double>(shape.stages) * stage + outputs * kCyclesPerResult);
+  const std::int64_t each = ceil_divide(shape.tiles_h * shape.tiles_w, device.sm_count);
+  choice->cost = kCyclesPerBlock + static_cast<double>(each) * one + (choice->scaled ? kCyclesOfScaling : 0);
+}
+
 // The cost of a choice; infinite where it does not fit.
 void weigh(const Problem& problem, const Device& device, Choice* choice) {
   const Shape& shape = choice->shape;
@@ -87,6 +116,7 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
   if (shape.shared_memory > device.shared_memory_per_block) return;
   // More than a pixel of the tile for each tap: bringing each tap's pixels is less.
   if (choice->layout.whole_window && shape.patch_pixels > shape.taps * tile.m) return;
+  if (tile.specialized) return weigh_specialized(problem, device, choice);
   if (shape.batches > shape.taps * batches_per_step(tile.m, choice->scaled)) return;
   const std::int64_t per_sm =
       std::min<std::int64_t>(tile.blocks_per_sm, device.shared_memory_per_sm / (shape.shared_memory + kReservedShared));
@@ -103,10 +133,8 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
   }
   const double rate = (chunk_of(problem, choice->scaled) == 16 ? 2 : 1) /
                       (tile.efficiency * (per_sm == 1 ? 0.6 : 1.0) * (choice->layout.padded ? 1.0 : 0.9));
-  // With what quads bring beside the patch.
-  const std::int64_t brought = shape.row_quads > 0 ? shape.patch_rows * shape.row_quads * kQuad : shape.patch_pixels;
   const double stage = static_cast<double>(shape.taps) * outputs * kCyclesPerOutput * rate +
-                       static_cast<double>(brought) * cycles_per_pixel(choice->layout, choice->scaled);
+                       patch_cycles(tile, shape, choice->layout, choice->scaled);
   for (std::int64_t parts = 1; parts <= most_parts; ++parts) {
     const double one =
         kCyclesPerBlock +
@@ -123,12 +151,26 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
   if (choice->scaled) choice->cost += kCyclesOfScaling;
 }
 
+// The longest rings that fit of a specialized tile, or the shortest. A patch lasts for the steps of all taps: of those
+// that serve many, three are enough.
+void lengthen_rings(const Problem& problem, const Device& device, const Tile& tile, Layout* layout) {
+  const int slots = layout->whole_window && problem.r * problem.s > 2 ? kMaxPatchSlots - 1 : kMaxPatchSlots;
+  for (const int stages : {kMaxWeightStages, kMaxWeightStages / 2}) {
+    layout->weight_stages = stages;
+    for (layout->patch_slots = slots;; --layout->patch_slots) {
+      if (shape_of(problem, tile, *layout).shared_memory <= device.shared_memory_per_block) return;
+      if (layout->patch_slots == 2) break;
+    }
+  }
+}
+
 // Takes a choice that is better than the best so far. Whether it leaves room for all the blocks that registers allow.
 bool improve(const Problem& problem, const Device& device, const Tile& tile, const Layout& layout, bool scaled,
              Choice* best) {
   Choice choice{};
   choice.tile = &tile, choice.layout = layout, choice.scaled = scaled;
-  choice.shape = shape_of(problem, tile, layout);
+  if (tile.specialized) lengthen_rings(problem, device, tile, &choice.layout);
+  choice.shape = shape_of(problem, tile, choice.layout);
   weigh(problem, device, &choice);
   if (choice.cost < HUGE_VAL && (best->tile == nullptr || choice.cost < best->cost)) *best = choice;
   return choice.per_sm >= tile.blocks_per_sm;
@@ -136,6 +178,10 @@ bool improve(const Problem& problem, const Device& device, const Tile& tile, con
 
 void consider(const Problem& problem, const Device& device, const Tile& tile, Gather gather, bool scaled,
               Choice* best) {
+  if (tile.specialized &&
+      (problem.groups > 1 || gather == Gather::kTaps || chunk_of(problem, scaled) * 2 != kStepBytes)) {
+    return;
+  }
   const bool window = problem.r * problem.s > 1 && gather != Gather::kTaps;
   const std::int64_t unit = gather == Gather::kQuads ? kQuad : 1;  // all tiles begin at the same column of a quad
   std::int64_t before = 0;
@@ -143,8 +189,8 @@ void consider(const Problem& problem, const Device& device, const Tile& tile, Ga
     // Equal parts of a row, of at most this many columns.
     const std::int64_t parts = ceil_divide(problem.ow, std::min<std::int64_t>(problem.ow, tile.m / most_rows));
     const std::int64_t columns = ceil_divide(problem.ow, parts);
-    Layout layout{gather, chunk_of(problem, scaled), parts > 1 ? round_up(columns, unit) : columns, window, false,
-                  true};
+    Layout layout{
+        gather, chunk_of(problem, scaled), parts > 1 ? round_up(columns, unit) : columns, window, false, true, 0, 0};
     if (layout.columns == before) continue;
     before = layout.columns;
     // Within an image, a tile has one halo above and below rather than one for each image that it might touch; worth it
@@ -156,7 +202,8 @@ void consider(const Problem& problem, const Device& device, const Tile& tile, Ga
     layout.padded = false;
     if (improve(problem, device, tile, layout, scaled, best) || scaled || gather == Gather::kQuads) continue;
     // A pixel's range shows where all its channels pass by; tap after tap, they do so in turn: not for `scaled`. Nor
-    // for quads, which each tap would cut anew.
+    // for quads, which each tap would cut anew, or where the loads are not to take longer than the multiplication.
+    if (tile.specialized) continue;
     layout.whole_window = false, layout.within_image = false, layout.padded = true;
     improve(problem, device, tile, layout, scaled, best);
   }
@@ -176,7 +223,15 @@ Problem join_rows(Problem problem) {
 }
 
 Layout layout_of(const Plan& plan) {
-  return {plan.gather, plan.tile_k, plan.tile_columns, plan.taps > 1, plan.tile_rows > 0, plan.padded};
+  return {plan.gather,        plan.tile_k, plan.tile_columns, plan.taps > 1,
+          plan.tile_rows > 0, plan.padded, plan.stages,       plan.weight_stages};
+}
+
+const Tile& tile_of(const Plan& plan) {
+  for (const Tile& tile : kTiles) {
+    if (tile.m == plan.tile_m && tile.n == plan.tile_n) return tile;
+  }
+  return kTiles[0];  // launch_tiles() finds none either, and says so
 }
 
 Shape shape_of(const Problem& problem, const Tile& tile, const Layout& layout) {
@@ -226,17 +281,22 @@ Shape shape_of(const Problem& problem, const Tile& tile, const Layout& layout) {
   const std::int64_t table = quads ? round_up(shape.patch_rows * shape.row_quads, 2) : shape.patch_pixels;
   shape.items = table * (quads && scaled ? 8 : 4);
   shape.batches = ceil_divide(shape.items, batch_items(layout.gather, tile.m, scaled));
-  shape.patch_slots = 1 + (copies ? ceil_divide(kWeightStages - 2, shape.taps) : 1);
+  shape.patch_slots =
+      tile.specialized ? layout.patch_slots : 1 + (copies ? ceil_divide(kWeightStages - 2, shape.taps) : 1);
+  shape.weight_stages = tile.specialized ? layout.weight_stages : kWeightStages;
   shape.patch_bytes = shape.patch_rows * shape.patch_pitch * kPixelBytes;
 
-  shape.patches = kWeightStages * tile.n * kStepBytes;
+  shape.patches = shape.weight_stages * tile.n * kStepBytes;
   shape.pixels = shape.patches + shape.patch_slots * shape.patch_bytes;
   shape.offsets = shape.pixels + kPixelEntry * table;
   shape.best = shape.offsets +
                (taps_in_chunks ? kTapEntry * shape.chunks * layout.chunk : round_up(kOffsetEntry * shape.taps, 16));
   shape.flag = shape.best + 8 * tile.m * tile.warps_n;
-  shape.faint_parts = shape.flag + 16;
-  shape.shared_memory = shape.faint_parts + 4 * shape.patch_rows * shape.patch_pitch;
+  shape.windows = shape.flag + (tile.specialized ? kBarrierBytes : 16);
+  shape.terms = shape.windows + (tile.specialized ? kWindowBytes : 0);
+  shape.faint_parts = shape.terms + (tile.specialized ? kTermBytes * shape.group_blocks * tile.n : 0);
+  const bool counts = scaled || !tile.specialized;
+  shape.shared_memory = shape.faint_parts + (counts ? 4 * shape.patch_rows * shape.patch_pitch : 0);
   return shape;
 }
 
@@ -272,7 +332,7 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   if (best.tile == nullptr) return "the window's pixels exceed shared memory";
   const Tile& tile = *best.tile;
   const Shape& shape = best.shape;
-  const std::int64_t blocks = shape.tiles_h * shape.tiles_w * best.splits * best.parts;
+  std::int64_t blocks = shape.tiles_h * shape.tiles_w * best.splits * best.parts;
   if (blocks > kMaxBlocks) return "more output pixels than one grid covers";
   const double useful =
       static_cast<double>(group_channels * window) / static_cast<double>(shape.steps * chunk_of(problem, best.scaled)) *
@@ -282,9 +342,11 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
     return "too few channels a group: most of its tile would be padding";
   }
 
+  if (tile.specialized) blocks = std::min<std::int64_t>(blocks, device.sm_count);
   plan->precision = Precision::kTf32;
   plan->gather = best.layout.gather;
   plan->stages = static_cast<int>(shape.patch_slots);
+  plan->weight_stages = static_cast<int>(shape.weight_stages);
   plan->tile_m = tile.m;
   plan->tile_n = tile.n;
   plan->tile_k = static_cast<int>(chunk_of(problem, best.scaled));
@@ -296,7 +358,7 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   plan->splits = static_cast<int>(best.splits);
   plan->parts = static_cast<int>(best.parts);
   plan->blocks = blocks;
-  plan->threads = kThreads;
+  plan->threads = threads_of(tile);
   plan->shared_memory = static_cast<int>(shape.shared_memory);
   plan->workspace_bytes = workspace(problem, *plan).bytes;
   plan->reason = tile.reason;
@@ -315,7 +377,8 @@ Workspace workspace(const Problem& problem, const Plan& plan) {
   result.split_channels = result.split_values + 4 * partials;
   result.partials = round_up(result.split_channels + 4 * partials, 16);
   result.counters = result.partials + (plan.parts > 1 ? 4 * plan.blocks * plan.tile_m * plan.tile_n : 0);
-  const std::int64_t tiles = plan.blocks / (plan.splits * plan.parts);
+  const Shape shape = shape_of(join_rows(problem), tile_of(plan), layout_of(plan));
+  const std::int64_t tiles = shape.tiles_h * shape.tiles_w;
   result.counter_count = plan.splits > 1 || plan.parts > 1 ? tiles * (plan.splits + 1) : 0;
   result.factors = round_up(result.counters + 4 * result.counter_count, 16);
   const bool scaled = plan.fallback_blocks > 0;

@@ -21,6 +21,8 @@ struct Layout {
   bool whole_window;     // a patch serves all taps
   bool within_image;     // a tile's rows are of one image, rather than a run over all
   bool padded;           // the patch's rows lie apart, in other banks
+  // Of a specialized tile: its rings, as long as shared memory allows.
+  std::int64_t patch_slots, weight_stages;
 };
 
 // What a problem, with its rows joined, comes to in the kernel's units. `sm80/params.h` says what the fields are.
@@ -30,10 +32,11 @@ struct Shape {
   std::int64_t run_columns, patch_columns, patch_pitch, patch_rows, patch_pixels, row_quads;
   std::int64_t taps, outer_taps, chunks, stages, steps;
   std::int64_t items, batches;  // in which a patch goes through registers
-  std::int64_t patch_slots, patch_bytes, group_blocks;
-  std::int64_t patches, pixels, offsets, best, flag, faint_parts, shared_memory;  // byte offsets and their sum
+  std::int64_t patch_slots, weight_stages, patch_bytes, group_blocks;
+  std::int64_t patches, pixels, offsets, best, flag, windows, terms, faint_parts, shared_memory;  // byte offsets, sum
 };
 Shape shape_of(const Problem& problem, const Tile& tile, const Layout& layout);
+const Tile& tile_of(const Plan& plan);
 Layout layout_of(const Plan& plan);
 
 // What Plan::workspace_bytes is divided into: the packed weight at 0, then each split's minima, the parts' sums, and

@@ -6,11 +6,14 @@
 
 #include "common/load.cuh"
 #include "ptx/cp_async.cuh"
+#include "ptx/named_barrier.cuh"
 #include "sm80/pack.cuh"
 #include "sm80/quads.cuh"
 #include "sm80/share.cuh"
 
 namespace convmin::sm80 {
+
+inline constexpr int kLoadersBarrier = 1;  // of those that load, in a specialized block
 
 // A position in the sequence of stages: blocks of output channels, in each outer taps, in each chunks of channels.
 struct Stage {
@@ -25,48 +28,49 @@ class Producer {
 
   // Fills the tables; a barrier must follow.
   __device__ __forceinline__ Producer(const Params& params, std::uint8_t* shared, const Share& share)
-      : params_(params),
-        shared_(shared),
-        stage_{share.first_block, T::kWholeWindow ? 0 : share.first_stage / params.chunks,
-               T::kWholeWindow ? share.first_stage : share.first_stage % params.chunks},
-        thread_(static_cast<int>(threadIdx.x)),
-        item_(thread_) {
+      : Producer(params, shared,
+                 Stage{share.first_block, T::kWholeWindow ? 0 : share.first_stage / params.chunks,
+                       T::kWholeWindow ? share.first_stage : share.first_stage % params.chunks}) {
     weight_ = static_cast<const std::uint8_t*>(params.packed_weight) +
               (static_cast<std::int64_t>(share.first_block) * params.steps + share.first_stage * params.taps) *
                   T::kWeightBytes +
               thread_ * 16;
-    const BlockTile tile(params, share.tile);
-    if constexpr (T::kGather == Gather::kQuads) {
-      for (int e = thread_; e < static_cast<int>(params.items / Item::kParts); e += kThreads) {
-        table<Source>()[e] = tile.quad_source(params, e);
-      }
-    } else if constexpr (T::kWholeWindow) {
-      for (int e = thread_; e < params.patch_pixels; e += kThreads) table<Source>()[e] = tile.pixel_source(params, e);
-    } else {
-      for (int e = thread_; e < params.patch_pixels; e += kThreads) table<Pixel>()[e] = tile.pixel(params, e);
-    }
-    if constexpr (T::kGather == Gather::kTaps) {
-      Tap* taps = reinterpret_cast<Tap*>(shared + params.offsets);
-      for (int e = thread_; e < params.chunks * T::kChunk; e += kThreads) taps[e] = window_element(e);
-    } else {
-      int* offsets = reinterpret_cast<int*>(shared + params.offsets);
-      for (int tap = thread_; tap < params.taps; tap += kThreads) offsets[tap] = tap_offset(params, tap);
-    }
+    fill_sources(BlockTile(params, share.tile));
+    fill_taps();
     if constexpr (T::kScaled) {
       for (int e = thread_; e < patch_places(); e += kThreads) faint_parts()[e] = 0;
-      watches_range_ = share.split == 0;
     }
+    watches_range_ = T::kScaled && share.split == 0;
     locate_stage();
-    if constexpr (T::kGather != Gather::kTaps) source_ += stage_.chunk * T::kChunk * params.input_stride_c;
+    if constexpr (T::kGather != Gather::kTaps) source_ += stage_.chunk * T::kChunk * params_.input_stride_c;
+  }
+
+  // Of a specialized block: begin_tile() says which tile, one after another.
+  __device__ __forceinline__ Producer(const Params& params, std::uint8_t* shared)
+      : Producer(params, shared, Stage{0, 0, 0}) {
+    rewind_weight();
+  }
+  // All that load must have come to the end of the tile before; a barrier among them must follow.
+  __device__ __forceinline__ void begin_tile(const BlockTile& tile) {
+    fill_sources(tile);
+    stage_ = {0, 0, 0};
+    watches_range_ = T::kScaled;
+    range_ = {};
+    locate_stage();
+  }
+  // To the first step's.
+  __device__ __forceinline__ void rewind_weight() {
+    weight_ = static_cast<const std::uint8_t*>(params_.packed_weight) + thread_ * 16;
   }
 
   // The next step's weight, to this offset in its ring.
   __device__ __forceinline__ void load_weight(int offset) {
     constexpr int kRing = kWeightStages * T::kWeightBytes;
     static_assert((kRing & (kRing - 1)) == 0, "the ring wraps by a mask");
-    const std::uint32_t target = ptx::shared_address(shared_) + (offset & (kRing - 1)) + thread_ * 16;
+    if constexpr (!T::kSpecialized) offset &= kRing - 1;
+    const std::uint32_t target = ptx::shared_address(shared_) + offset + thread_ * 16;
 #pragma unroll
-    for (int i = 0; i < T::kWeightVectors; i += kThreads) ptx::cp_async_16(target + i * 16, weight_ + i * 16);
+    for (int i = 0; i < T::kWeightVectors; i += T::kLoading) ptx::cp_async_16(target + i * 16, weight_ + i * 16);
     weight_ += T::kWeightBytes;
   }
 
@@ -93,21 +97,26 @@ class Producer {
     const bool real = stage_.chunk * T::kChunk + pack * T::kPack < params_.group_channels;
     const char* source = source_ + pack * 16;
     const std::uint32_t target = ptx::shared_address(patch()) + pack * 16;
-    for (int e = thread_ / T::kPacks; e < params_.patch_pixels; e += kThreads / T::kPacks) {
+    for (int e = thread_ / T::kPacks; e < params_.patch_pixels; e += T::kLoading / T::kPacks) {
       const Pixel pixel = table<Pixel>()[e];
       ptx::cp_async_16(target + place(e), source + pixel.offset, real && inside(pixel, dh_, dw_));
     }
   }
 
   // Notes the tile's runs of output pixels where a pixel under it is out of float16's range. All channels have been
-  // loaded, a barrier ago.
+  // loaded, a barrier ago. All that load must call it; a specialized block counts anew for its next tile.
   __device__ __forceinline__ void note_range(const BlockTile& tile) const {
     bool outside = range_.too_large();
-    for (int e = thread_; e < patch_places(); e += kThreads) {
+    for (int e = thread_; e < patch_places(); e += T::kLoading) {
       outside |= Range::too_faint(faint_parts()[e], Item::kParts * params_.chunks);
+      if constexpr (T::kSpecialized) faint_parts()[e] = 0;
     }
-    if (__syncthreads_or(outside) == 0) return;
-    for (int m = thread_; m < T::kTileM; m += kThreads) {
+    if constexpr (T::kSpecialized) {
+      if (!ptx::named_barrier_or(kLoadersBarrier, T::kLoading, outside)) return;
+    } else {
+      if (__syncthreads_or(outside) == 0) return;
+    }
+    for (int m = thread_; m < T::kTileM; m += T::kLoading) {
       if (m % params_.tile_columns % kFallbackTile != 0) continue;
       const std::int64_t at = tile.output(params_, m);
       if (at >= 0) params_.fallback.tiles[atomicAdd(params_.fallback.count, 1)] = at;
@@ -132,7 +141,77 @@ class Producer {
     if (waiting_ > 0 && --waiting_ == 0) store();
   }
 
+  // Whether the current stage has another batch for a lane of the warp. For a specialized block, as load() and store().
+  __device__ __forceinline__ bool has_batch() const { return item_ / 32 * 32 < params_.items; }
+
+  // A batch of the current stage's patch, into registers and from there to shared memory.
+  __device__ __forceinline__ void load() {
+#pragma unroll
+    for (int i = 0; i < T::kItems; ++i, item_ += T::kLoading) {
+      targets_[i] = 0;
+      if constexpr (T::kSpecialized) {
+        if (item_ >= params_.items) continue;
+      }
+      if constexpr (T::kGather == Gather::kQuads) {
+        load_quad(items_[i], targets_[i], item_);
+      } else if (T::kSpecialized || i == 0 || item_ < params_.items) {
+        load_pack(items_[i], targets_[i], item_);
+      }
+    }
+  }
+  __device__ __forceinline__ void store() {
+    std::uint8_t* const patch = this->patch();
+#pragma unroll
+    for (int i = 0; i < T::kItems; ++i) {
+      const int place = targets_[i] >> 4;
+      std::uint32_t words[Item::kPixels][Item::kWords];
+#pragma unroll
+      for (int j = 0; j < Item::kPixels; ++j) items_[i].pixel(j, words[j]);
+      if constexpr (T::kScaled) {
+        if (watches_range_ && (T::kItems == 1 || targets_[i] != 0)) {
+          range_.add(words, place, targets_[i], faint_parts(), [&](int j) { return items_[i].nonzero(j); });
+        }
+      }
+      std::uint8_t* const target = patch + place;
+#pragma unroll
+      for (int j = 0; j < Item::kPixels; ++j) {
+        if ((targets_[i] >> j & 1) != 0) store_words(target + j * kPixelBytes, words[j]);
+      }
+    }
+  }
+
  private:
+  __device__ __forceinline__ Producer(const Params& params, std::uint8_t* shared, const Stage& stage)
+      : params_(params),
+        shared_(shared),
+        stage_(stage),
+        thread_(static_cast<int>(threadIdx.x) - T::kFirstLoading),
+        item_(thread_) {}
+
+  // The tables: of the tile's input, and of the taps. A specialized block has the latter before it parts.
+  __device__ __forceinline__ void fill_sources(const BlockTile& tile) const {
+    if constexpr (T::kGather == Gather::kQuads) {
+      for (int e = thread_; e < static_cast<int>(params_.items / Item::kParts); e += T::kLoading) {
+        table<Source>()[e] = tile.quad_source(params_, e);
+      }
+    } else if constexpr (T::kWholeWindow) {
+      for (int e = thread_; e < params_.patch_pixels; e += T::kLoading) {
+        table<Source>()[e] = tile.pixel_source(params_, e);
+      }
+    } else {
+      for (int e = thread_; e < params_.patch_pixels; e += T::kLoading) table<Pixel>()[e] = tile.pixel(params_, e);
+    }
+  }
+  __device__ __forceinline__ void fill_taps() const {
+    if constexpr (T::kGather == Gather::kTaps) {
+      Tap* taps = reinterpret_cast<Tap*>(shared_ + params_.offsets);
+      for (int e = thread_; e < params_.chunks * T::kChunk; e += kThreads) taps[e] = window_element(e);
+    } else {
+      int* offsets = reinterpret_cast<int*>(shared_ + params_.offsets);
+      for (int tap = thread_; tap < params_.taps; tap += kThreads) offsets[tap] = tap_offset(params_, tap);
+    }
+  }
+
   // A pixel's channels, or elements of its window, that make a 16-byte vector.
   struct alignas(16) Pack {
     static constexpr int kPixels = 1, kWords = 4, kParts = T::kPacks;
@@ -164,42 +243,9 @@ class Producer {
                                            : static_cast<int>(params_.by_patch_pixels.divide(item).remainder);
   }
   __device__ __forceinline__ int pack_of(unsigned item) const {
-    static_assert(kThreads % T::kPacks == 0, "a thread's vectors are all of one pack where those lie together");
+    static_assert(T::kLoading % T::kPacks == 0, "a thread's vectors are all of one pack where those lie together");
     return T::kGather == Gather::kChannels ? thread_ % T::kPacks
                                            : static_cast<int>(params_.by_patch_pixels.divide(item).quotient);
-  }
-
-  // A batch of the current stage's patch, into registers and from there to shared memory.
-  __device__ __forceinline__ void load() {
-#pragma unroll
-    for (int i = 0; i < T::kItems; ++i, item_ += kThreads) {
-      targets_[i] = 0;
-      if constexpr (T::kGather == Gather::kQuads) {
-        load_quad(items_[i], targets_[i], item_);
-      } else if (i == 0 || item_ < params_.items) {
-        load_pack(items_[i], targets_[i], item_);
-      }
-    }
-  }
-  __device__ __forceinline__ void store() {
-    std::uint8_t* const patch = this->patch();
-#pragma unroll
-    for (int i = 0; i < T::kItems; ++i) {
-      const int place = targets_[i] >> 4;
-      std::uint32_t words[Item::kPixels][Item::kWords];
-#pragma unroll
-      for (int j = 0; j < Item::kPixels; ++j) items_[i].pixel(j, words[j]);
-      if constexpr (T::kScaled) {
-        if (watches_range_ && (T::kItems == 1 || targets_[i] != 0)) {
-          range_.add(words, place, targets_[i], faint_parts(), [&](int j) { return items_[i].nonzero(j); });
-        }
-      }
-      std::uint8_t* const target = patch + place;
-#pragma unroll
-      for (int j = 0; j < Item::kPixels; ++j) {
-        if ((targets_[i] >> j & 1) != 0) store_words(target + j * kPixelBytes, words[j]);
-      }
-    }
   }
 
   __device__ __forceinline__ void load_quad(Quads<T>& out, int& target, unsigned item) const {

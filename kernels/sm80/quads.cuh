@@ -23,7 +23,7 @@ struct Quads {
   // lanes are in 4 or 8 channels, and have at least 64 bytes of each that lie together, whole sectors.
   static __device__ __forceinline__ int quad_of(unsigned item) { return item / (2 * kParts) * 2 + item % 2; }
   static __device__ __forceinline__ int part_of(unsigned item) { return item / 2 % kParts; }
-  static_assert(kThreads % (2 * kParts) == 0, "a thread's items are of one part");
+  static_assert(T::kLoading % (2 * kParts) == 0, "a thread's items are of one part");
   static_assert(kQuad * kPixelBytes % 128 == 64, "neighbouring quads are half of the banks apart");
 
   // `source` points to the quad's first pixel in the first of `count` channels.

@@ -18,7 +18,12 @@ struct Traits {
   static constexpr Tile kTile = kTiles[kTile_];
   static constexpr int kTileM = kTile.m, kTileN = kTile.n;
   static constexpr int kWarpsM = kTile.warps_m, kWarpsN = kTile.warps_n;
-  static_assert(kWarpsM * kWarpsN * 32 == kThreads, "every warp has a part");
+  // Warps that load are the last of a specialized block, and all of any other.
+  static constexpr bool kSpecialized = kTile.specialized;
+  static constexpr int kThreads = threads_of(kTile), kMultiplying = kWarpsM * kWarpsN * 32;
+  static constexpr int kLoading = kSpecialized ? kSpecializedLoads : kThreads, kFirstLoading = kThreads - kLoading;
+  static_assert(kMultiplying == (kSpecialized ? kFirstLoading : kThreads), "every warp has a part");
+  static_assert(!kSpecialized || (sizeof(Operand) == 2 && kGather != Gather::kTaps), "of what large problems are");
   static constexpr int kWarpM = kTileM / kWarpsM, kWarpN = kTileN / kWarpsN;
   static constexpr int kFragmentsM = kWarpM / 16, kFragmentsN = kWarpN / 8;
   static_assert(kWarpM % 16 == 0 && kWarpN % 16 == 0, "whole fragments, and the weight's in pairs");
@@ -32,20 +37,22 @@ struct Traits {
 
   static constexpr bool kScaled = !std::is_same_v<Element, Operand>;  // float32 as float16
   // By cp.async, without registers. What has to be rounded to TF32 then is, on its way from shared memory; all other
-  // input is rounded by the producer.
-  static constexpr bool kCopies = kGather == Gather::kChannels && !kScaled;
+  // input is rounded by the producer. Warps that only load have registers enough, and gain nothing by it.
+  static constexpr bool kCopies = kGather == Gather::kChannels && !kScaled && !kSpecialized;
   static constexpr bool kRoundsFragments = kCopies && sizeof(Element) == 4;
   // A patch always serves all taps.
-  static constexpr bool kWholeWindow = kGather == Gather::kQuads || kScaled;
+  static constexpr bool kWholeWindow = kGather == Gather::kQuads || kScaled || kSpecialized;
   // Pairs of the weight's fragments that are loaded half a step ahead: all where the producer leaves registers for it,
   // else one, whose multiplications the others' loads run under.
-  static constexpr bool kLeavesRegisters = kCopies || (kGather == Gather::kQuads && !kScaled && kTileM > 64);
+  static constexpr bool kLeavesRegisters =
+      !kSpecialized && (kCopies || (kGather == Gather::kQuads && !kScaled && kTileM > 64));
   static constexpr int kPairsAhead = kLeavesRegisters ? kFragmentsN / 2 : 1;
 
   // Vectors, or quads of pixels, that a thread has in registers at a time, so often a step.
-  static constexpr int kItems = batch_items(kGather, kTileM, kScaled) / kThreads;
+  static constexpr int kItems =
+      kSpecialized ? specialized_items(kGather) : batch_items(kGather, kTileM, kScaled) / kThreads;
   static constexpr int kWindows = batches_per_step(kTileM, kScaled);
-  static_assert(kItems * kThreads == batch_items(kGather, kTileM, kScaled), "all threads load as much");
+  static_assert(kSpecialized || kItems * kThreads == batch_items(kGather, kTileM, kScaled), "all threads load as much");
 };
 
 }  // namespace convmin::sm80
