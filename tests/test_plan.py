@@ -170,6 +170,22 @@ def test_patches_fit_the_device() -> None:
     assert len(met) == 8, met
 
 
+@pytest.mark.parametrize("storage", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_narrow_images_go_where_tiles_are_as_narrow(dtype: torch.dtype, storage: str) -> None:
+    """Hopper's subtiles are 8 columns; of images of four, half would be empty. Not what mma.sync's warps bring slowly."""
+    tall = Problem(n=8, c=64, h=16384, w=4, k=128, padding=(1, 1), dtype=dtype, storage=storage)
+    device = DEVICES["H200"].as_dict()
+
+    def chosen(problem: Problem) -> str:
+        return str(_C.plan(describe(problem, "tf32"), device)["kernel"])
+
+    slow = dtype == torch.float32 and storage == "contiguous"
+    assert chosen(tall) == ("sm90_patch" if slow else "sm80")
+    for changes in ({"w": 6}, {"h": 256}, {"k": 64}):
+        assert chosen(tall.replace(**changes)) == "sm90_patch", changes
+
+
 @pytest.mark.parametrize("name", DEVICES)
 def test_direct_fits_the_device(name: str) -> None:
     """The kernel for few channels by itself: every pixel in a tile, every tile's threads among slots and runs."""

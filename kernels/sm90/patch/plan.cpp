@@ -372,6 +372,13 @@ const char* drawback(const Problem& whole, const Device& device, const Plan& pla
   if (copied > kSmallCopy && outputs * taps < 64)
     return "too few output channels for a copy of the input in vectors of channels";
   const std::int64_t chunks = ceil_divide(problem.c / problem.groups, plan.tile_k);
+  // A subtile is 8 columns of pixels. Where at least half of them lie beyond the image, mma.sync's tiles, which are as
+  // narrow as the image, multiply faster, if there are enough of them; but float32 in NCHW takes them too long to
+  // bring.
+  const bool brings_slowly = problem.dtype == DType::kFloat32 && problem.input_strides[1] != 1;
+  const bool large =
+      problem.groups == 1 && outputs > 64 && problem.n * problem.oh * problem.ow >= 256 * device.sm_count;
+  if (problem.ow <= 4 && large && !brings_slowly) return "half of its tiles would lie beyond the narrow image";
   // A unit's sums are one chain.
   const std::int64_t blocks = problem.groups * ceil_divide(outputs, plan.tile_n);
   const std::int64_t chain = ceil_divide(blocks, plan.splits) * ceil_divide(chunks, plan.parts) * taps;
