@@ -173,7 +173,7 @@ def test_patches_fit_the_device() -> None:
 @pytest.mark.parametrize("storage", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 def test_narrow_images_go_where_tiles_are_as_narrow(dtype: torch.dtype, storage: str) -> None:
-    """Hopper's subtiles are 8 columns; of images of four, half would be empty. Not what mma.sync's warps bring slowly."""
+    """Hopper's subtiles are 8 columns: of images of four, half would be empty. But not what mma.sync brings slowly."""
     tall = Problem(n=8, c=64, h=16384, w=4, k=128, padding=(1, 1), dtype=dtype, storage=storage)
     device = DEVICES["H200"].as_dict()
 
