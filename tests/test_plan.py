@@ -103,6 +103,12 @@ def test_mma_sync_fits_the_device(name: str) -> None:
             assert 2 * plan["threads"] * 255 <= device.registers_per_sm
         rows = plan["tile"][0] // plan["tile_columns"]
         assert 1 <= plan["tile_columns"] <= plan["tile"][0] and rows >= 1
+    # Patches whose bytes don't fit 64 bits: each tap has its own.
+    for n, stride in product((64, 300), (2**28, 2**29)):
+        problem = Problem(n=n, c=64, h=3, w=3, k=128, stride=(stride, stride), dtype=torch.float16)
+        for storage in ("contiguous", "channels_last"):
+            plan = _C.plan(describe(problem.replace(storage=storage), "tf32"), device.as_dict(), "sm80")
+            assert plan["accepted"] and plan["taps"] == 1
 
 
 @pytest.mark.parametrize("name", [name for name, device in DEVICES.items() if device.major >= 8])

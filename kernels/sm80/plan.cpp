@@ -13,6 +13,8 @@ namespace convmin::sm80 {
 namespace {
 
 constexpr std::int64_t kMaxExtent = std::int64_t{1} << 30;
+// Rows or columns of a patch: so many never fit, but their bytes fit 64 bits.
+constexpr std::int64_t kMostOfPatch = std::int64_t{1} << 20;
 constexpr std::int64_t kMaxBlocks = (std::int64_t{1} << 31) - 1;
 constexpr std::int64_t kPartialBytes = 8192 * 8;  // of all partial sums, for each multiprocessor
 constexpr std::int64_t kMaxWindowTable = 2048;    // elements of the window, for Gather::kTaps
@@ -250,13 +252,13 @@ Shape shape_of(const Problem& problem, const Tile& tile, const Layout& layout) {
   shape.step_h = h.step, shape.unit_h = h.unit, shape.span_h = h.span;
   shape.step_w = w.step, shape.unit_w = w.unit, shape.span_w = w.span;
   shape.run_columns = ceil_divide((layout.columns - 1) * w.unit + w.span, w.unit);
-  shape.patch_columns = w.unit * shape.run_columns;
+  shape.patch_columns = std::min(w.unit * shape.run_columns, kMostOfPatch);
   // Each image that the tile's rows touch has a part of the patch of its own.
   const std::int64_t images = layout.within_image || shape.tile_rows == 1
                                   ? 1
                                   : std::min({problem.n, shape.tile_rows, (shape.tile_rows - 2) / problem.oh + 2});
   const std::int64_t parts = std::max<std::int64_t>(images, 1);
-  shape.patch_rows = (shape.tile_rows - parts) * h.unit + parts * std::max(h.unit, h.span);
+  shape.patch_rows = std::min((shape.tile_rows - parts) * h.unit + parts * std::max(h.unit, h.span), kMostOfPatch);
   shape.patch_pixels = shape.patch_rows * shape.patch_columns;
   // Eight neighbouring outputs are read at once. Where they go on in the next row, it lies as if in the same: its banks
   // are then those that the first part left free. Not every stride has such a pitch.
