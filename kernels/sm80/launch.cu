@@ -6,7 +6,13 @@
 namespace convmin::sm80 {
 namespace {
 
-Params make_params(const Problem& original, const Plan& plan, const Arguments& arguments) {
+Fallback fallback_in(const Workspace& parts, const Arguments& arguments) {
+  auto* base = static_cast<char*>(arguments.workspace);
+  auto* counters = reinterpret_cast<int*>(base + parts.fallback);
+  return {counters, counters + 1, reinterpret_cast<std::int64_t*>(base + parts.tiles)};
+}
+
+Params make_params(const Problem& original, const Plan& plan, const Workspace& parts, const Arguments& arguments) {
   const Problem problem = join_rows(original);
   Params params{};
   params.input = arguments.input;
@@ -67,7 +73,6 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   params.terms = static_cast<int>(shape.terms);
   params.faint_parts = static_cast<int>(shape.faint_parts);
 
-  const Workspace parts = workspace(original, plan);
   auto* base = static_cast<char*>(arguments.workspace);
   params.weight = arguments.weight;
   set_weight_strides(problem, &params);
@@ -79,7 +84,7 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   params.counter_count = static_cast<int>(parts.counter_count);
   params.channel_factor = reinterpret_cast<float*>(base + parts.factors);
   params.channel_peak = reinterpret_cast<unsigned*>(base + parts.peaks);
-  if (scaled) params.fallback = fallback(original, plan, arguments);
+  if (scaled) params.fallback = fallback_in(parts, arguments);
   return params;
 }
 
@@ -94,9 +99,9 @@ int launch(const Problem& problem, const Plan& plan, const Arguments& arguments,
       {launch_bfloat16_pixels, launch_bfloat16_channels, launch_bfloat16_taps, launch_bfloat16_quads},
   };
   const auto gather = static_cast<int>(plan.gather);
-  const Params params = make_params(problem, plan, arguments);
+  const Workspace parts = workspace(problem, plan);
+  const Params params = make_params(problem, plan, parts, arguments);
   if (plan.fallback_blocks > 0) {
-    const Workspace parts = workspace(problem, plan);
     const cudaError_t error =
         cudaMemsetAsync(params.fallback.everything, 0, static_cast<std::size_t>(parts.tiles - parts.fallback), stream);
     if (error != cudaSuccess) return error;
@@ -117,10 +122,7 @@ int launch(const Problem& problem, const Plan& plan, const Arguments& arguments,
 }
 
 Fallback fallback(const Problem& problem, const Plan& plan, const Arguments& arguments) {
-  const Workspace parts = workspace(problem, plan);
-  auto* base = static_cast<char*>(arguments.workspace);
-  auto* counters = reinterpret_cast<int*>(base + parts.fallback);
-  return {counters, counters + 1, reinterpret_cast<std::int64_t*>(base + parts.tiles)};
+  return fallback_in(workspace(problem, plan), arguments);
 }
 
 }  // namespace convmin::sm80

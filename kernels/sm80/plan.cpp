@@ -153,17 +153,17 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
   if (choice->scaled) choice->cost += kCyclesOfScaling;
 }
 
-// The longest rings that fit of a specialized tile, or the shortest. A patch lasts for the steps of all taps: of those
-// that serve many, three are enough.
+// The longest rings that fit of a specialized tile, or the shortest; the weight's before the patches'. A patch lasts
+// for the steps of all taps: of those that serve many, three are enough.
 void lengthen_rings(const Problem& problem, const Device& device, const Tile& tile, Layout* layout) {
-  const int slots = layout->whole_window && problem.r * problem.s > 2 ? kMaxPatchSlots - 1 : kMaxPatchSlots;
-  for (const int stages : {kMaxWeightStages, kMaxWeightStages / 2}) {
-    layout->weight_stages = stages;
-    for (layout->patch_slots = slots;; --layout->patch_slots) {
-      if (shape_of(problem, tile, *layout).shared_memory <= device.shared_memory_per_block) return;
-      if (layout->patch_slots == 2) break;
-    }
-  }
+  const std::int64_t most_slots =
+      layout->whole_window && problem.r * problem.s > 2 ? kMaxPatchSlots - 1 : kMaxPatchSlots;
+  layout->patch_slots = 2, layout->weight_stages = kMaxWeightStages / 2;
+  const Shape shortest = shape_of(problem, tile, *layout);
+  const std::int64_t longer = layout->weight_stages * tile.n * kStepBytes;  // for twice the weight's stages
+  std::int64_t room = device.shared_memory_per_block - shortest.shared_memory;
+  if (room >= longer) layout->weight_stages *= 2, room -= longer;
+  layout->patch_slots = std::clamp<std::int64_t>(2 + room / shortest.patch_bytes, 2, most_slots);
 }
 
 // Takes a choice that is better than the best so far. Whether it leaves room for all the blocks that registers allow.
