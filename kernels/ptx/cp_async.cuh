@@ -20,9 +20,8 @@ __device__ __forceinline__ void cp_async_wait() {
 }
 
 // An arrival at an mbarrier once all that this thread has asked for so far is in shared memory; the thread does not
-// wait.
-// `.noinc`: it is one of the arrivals that the barrier was initialized to expect. (Without, the barrier would expect
-// one more.) PTX ISA, "cp.async.mbarrier.arrive".
+// wait. `.noinc`: it is one of the arrivals that the barrier was initialized to expect. (Without, the barrier would
+// expect one more.) PTX ISA, "cp.async.mbarrier.arrive".
 __device__ __forceinline__ void cp_async_arrive(std::uint32_t barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
 }

@@ -20,10 +20,7 @@ __global__ void __launch_bounds__(kThreads, T::kTile.blocks_per_sm)
     conv_scale_min_sm80(const __grid_constant__ Params params) {
   extern __shared__ __align__(16) std::uint8_t shared[];
   if constexpr (T::kScaled) {
-    if (leaves_everything<T>(params)) {
-      if (blockIdx.x == 0 && threadIdx.x == 0) *params.fallback.everything = 1;
-      return;
-    }
+    if (leaves_everything<T>(params)) return;
   }
   const Share share(params, shared);
   // Of a block of output channels, and of all; what is still to do counts down.

@@ -58,15 +58,17 @@ class Range {
   __half2 largest_ = {};
 };
 
-// Whether the weight is one that float16 can't stand in for TF32 with; the answer is the same in all blocks. Every
-// thread of the block must call it.
+// Whether the weight is one that float16 can't stand in for TF32 with; the answer is the same in all blocks, and the
+// first of them notes it. Every thread of the block must call it.
 template <typename T>
 __device__ __forceinline__ bool leaves_everything(const Params& params) {
   bool leaves = *params.fallback.everything != 0;
   for (int c = static_cast<int>(threadIdx.x); c < params.group_channels; c += T::kThreads) {
     leaves |= __uint_as_float(params.channel_peak[c]) < kFaintestPeak;
   }
-  return __syncthreads_or(leaves) != 0;
+  if (__syncthreads_or(leaves) == 0) return false;
+  if (blockIdx.x == 0 && threadIdx.x == 0) *params.fallback.everything = 1;
+  return true;
 }
 
 }  // namespace convmin::sm80

@@ -114,10 +114,7 @@ __global__ void __launch_bounds__(T::kThreads, T::kTile.blocks_per_sm)
     conv_scale_min_sm80_specialized(const __grid_constant__ Params params) {
   extern __shared__ __align__(16) std::uint8_t shared[];
   if constexpr (T::kScaled) {
-    if (leaves_everything<T>(params)) {
-      if (blockIdx.x == 0 && threadIdx.x == 0) *params.fallback.everything = 1;
-      return;
-    }
+    if (leaves_everything<T>(params)) return;
   }
   const int thread = static_cast<int>(threadIdx.x);
   if (thread == 0) {
