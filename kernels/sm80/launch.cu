@@ -1,4 +1,6 @@
 // Problem -> the kernel's parameters; Plan -> instantiation.
+#include <cstdlib>
+
 #include "common/params.h"
 #include "sm80/launch.h"
 #include "sm80/plan.h"
@@ -10,6 +12,12 @@ Fallback fallback_in(const Workspace& parts, const Arguments& arguments) {
   auto* base = static_cast<char*>(arguments.workspace);
   auto* counters = reinterpret_cast<int*>(base + parts.fallback);
   return {counters, counters + 1, reinterpret_cast<std::int64_t*>(base + parts.tiles)};
+}
+
+// For tools that know no order between a warp's lanes but that of their arrivals at an mbarrier.
+bool every_lane_arrives() {
+  static const bool answer = std::getenv("CONVMIN_EVERY_LANE_ARRIVES") != nullptr;
+  return answer;
 }
 
 Params make_params(const Problem& original, const Plan& plan, const Workspace& parts, const Arguments& arguments) {
@@ -50,6 +58,7 @@ Params make_params(const Problem& original, const Plan& plan, const Workspace& p
   params.by_patch_pixels = FastDivisor(shape.patch_pixels);
   params.by_s = FastDivisor(problem.s);
   params.by_group_blocks = FastDivisor(shape.group_blocks);
+  params.arrivals = every_lane_arrives() ? 32 : 1;
   params.taps = static_cast<int>(shape.taps);
   params.outer_taps = static_cast<int>(shape.outer_taps);
   params.chunks = static_cast<int>(shape.chunks);
@@ -69,7 +78,7 @@ Params make_params(const Problem& original, const Plan& plan, const Workspace& p
   params.offsets = static_cast<int>(shape.offsets);
   params.best = static_cast<int>(shape.best);
   params.flag = static_cast<int>(shape.flag);
-  params.windows = static_cast<int>(shape.windows);
+  params.warp_states = static_cast<int>(shape.warp_states);
   params.terms = static_cast<int>(shape.terms);
   params.faint_parts = static_cast<int>(shape.faint_parts);
 

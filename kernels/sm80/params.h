@@ -54,8 +54,12 @@ struct Params {
   int weight_stages;  // of the weight in shared memory
 
   // Byte offsets in shared memory, after the weight's stages. `flag` is a specialized tile's mbarriers;
-  // windows and terms are its own: where its pixels' windows lie, and what becomes of its channels' sums.
-  int patches, pixels, offsets, best, flag, windows, terms, faint_parts;
+  // warp_states and terms are its own: what its warps keep there, and what becomes of its channels' sums.
+  int patches, pixels, offsets, best, flag, warp_states, terms, faint_parts;
+
+  // Lanes of a warp that say, in a specialized tile, that it has read a slot. One is enough, behind __syncwarp. All of
+  // them take 4 % of the kernel's time, but racecheck takes no order from __syncwarp (launch.cu).
+  int arrivals;
 
   // Workspace.
   const void* weight;

@@ -294,8 +294,8 @@ Shape shape_of(const Problem& problem, const Tile& tile, const Layout& layout) {
   shape.best = shape.offsets +
                (taps_in_chunks ? kTapEntry * shape.chunks * layout.chunk : round_up(kOffsetEntry * shape.taps, 16));
   shape.flag = shape.best + 8 * tile.m * tile.warps_n;
-  shape.windows = shape.flag + (tile.specialized ? kBarrierBytes : 16);
-  shape.terms = shape.windows + (tile.specialized ? kWindowBytes : 0);
+  shape.warp_states = shape.flag + (tile.specialized ? kBarrierBytes : 16);
+  shape.terms = shape.warp_states + (tile.specialized ? kWarpStateBytes : 0);
   shape.faint_parts = shape.terms + (tile.specialized ? kTermBytes * shape.group_blocks * tile.n : 0);
   const bool counts = scaled || !tile.specialized;
   shape.shared_memory = shape.faint_parts + (counts ? 4 * shape.patch_rows * shape.patch_pitch : 0);

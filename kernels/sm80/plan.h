@@ -33,7 +33,8 @@ struct Shape {
   std::int64_t taps, outer_taps, chunks, stages, steps;
   std::int64_t items, batches;  // in which a patch goes through registers
   std::int64_t patch_slots, weight_stages, patch_bytes, group_blocks;
-  std::int64_t patches, pixels, offsets, best, flag, windows, terms, faint_parts, shared_memory;  // byte offsets, sum
+  std::int64_t patches, pixels, offsets, best, flag, warp_states, terms, faint_parts,
+      shared_memory;  // byte offsets, sum
 };
 Shape shape_of(const Problem& problem, const Tile& tile, const Layout& layout);
 const Tile& tile_of(const Plan& plan);

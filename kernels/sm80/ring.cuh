@@ -42,24 +42,38 @@ class RingCursor {
   int state_ = 0;
 };
 
-// A position in each of both, in one register.
+// A position in each of both, and the tap of the patch. kPacked: all in one register.
+template <bool kPacked>
 class RingCursors {
  public:
-  __device__ __forceinline__ RingCursor patches() const { return RingCursor(both_ >> 16); }
-  __device__ __forceinline__ RingCursor weights() const { return RingCursor(both_ & 0xffff); }
-  __device__ __forceinline__ void advance(const Ring& patch_ring, const Ring& weight_ring, bool ends_stage) {
+  __device__ __forceinline__ RingCursor patches() const { return RingCursor(all_ >> (kTapBits + kWeightBits)); }
+  __device__ __forceinline__ RingCursor weights() const {
+    return RingCursor(all_ >> kTapBits & ((1 << kWeightBits) - 1));
+  }
+  __device__ __forceinline__ int tap() const { return kPacked ? all_ & ((1 << kTapBits) - 1) : tap_; }
+
+  // Whether this step is the last of its patch's `taps`.
+  __device__ __forceinline__ bool ends_patch(int taps) const { return tap() + 1 == taps; }
+  // To the next step; whether that has another patch.
+  __device__ __forceinline__ bool advance(const Ring& patch_ring, const Ring& weight_ring, int taps) {
     RingCursor patches = this->patches(), weights = this->weights();
+    int tap = this->tap() + 1;
+    const bool ends_patch = tap == taps;
+    if (ends_patch) tap = 0;
     weights.advance(weight_ring);
-    if (ends_stage) patches.advance(patch_ring);
-    both_ = patches.state() << 16 | weights.state();
+    if (ends_patch) patches.advance(patch_ring);
+    all_ = patches.state() << (kTapBits + kWeightBits) | weights.state() << kTapBits | (kPacked ? tap : 0);
+    tap_ = kPacked ? 0 : tap;
+    return ends_patch;
   }
 
  private:
-  int both_ = 0;
+  static constexpr int kTapBits = kPacked ? 16 : 0, kWeightBits = 8;
+  int all_ = 0, tap_ = 0;
 };
 
 // Where two warps that share pixels, a row of warps, hand over: an mbarrier each for what one leaves, and for what the
-// other has taken.
+// other has taken. Every lane arrives, for what it has written or read itself.
 struct Handover {
   std::uint32_t left, taken;
 

@@ -4,7 +4,7 @@
 //
 // Two rings in shared memory hand over: patches of the input, one for each stage, and steps of the weight. A slot has
 // two mbarriers. `full` counts the threads that load, each when its part is there; `empty` counts the warps that
-// multiply, each when it has read the slot.
+// multiply, each when it has read the slot: one lane arrives for all, or every lane (Params::arrivals).
 //
 // The order that the loading warps work in can't lock up. They wait for nothing but an empty slot, and while they wait
 // for one in the ring of patches, they fill whatever empties in that of the weight; so what the multiplying warps need
@@ -121,13 +121,13 @@ __global__ void __launch_bounds__(T::kThreads, T::kTile.blocks_per_sm)
     for (const Ring& ring : {Ring::of_patches(params, shared), Ring::of_weights(params, shared)}) {
       for (int i = 0; i < ring.slots; ++i) {
         ptx::mbarrier_init(ring.barriers + 8 * i, T::kLoading);
-        ptx::mbarrier_init(ring.barriers + 8 * (ring.slots + i), T::kMultiplying / 32);
+        ptx::mbarrier_init(ring.barriers + 8 * (ring.slots + i), T::kMultiplying / 32 * params.arrivals);
       }
     }
     for (int row = 0; row < T::kWarpsM; ++row) {
       const Handover handover = Handover::of_row(params, shared, row);
-      ptx::mbarrier_init(handover.left, 1);
-      ptx::mbarrier_init(handover.taken, 1);
+      ptx::mbarrier_init(handover.left, 32);
+      ptx::mbarrier_init(handover.taken, 32);
     }
   }
   int* offsets = reinterpret_cast<int*>(shared + params.offsets);

@@ -13,24 +13,47 @@
 
 namespace convmin::sm80 {
 
-// Where a warp's pixels' windows start in a patch, in 16 bytes. In shared memory.
-template <typename T>
-struct Windows {
-  std::uint16_t starts[T::kWarpM];
+// The tile and the block of output channels that a lane is at.
+struct Progress {
+  unsigned tile;
+  int block;
+};
 
-  static __device__ __forceinline__ Windows& of_this_warp(const Params& params, std::uint8_t* shared) {
-    static_assert(sizeof(Windows) * T::kMultiplying / 32 == kWindowBytes, "tiles.h states what the kernel uses");
-    return reinterpret_cast<Windows*>(shared + params.windows)[ptx::thread_index() / 32];
+// What a multiplying warp keeps in shared memory: where its pixels' windows start in the first patch, in 16 bytes; and,
+// where registers are few, its progress, a copy for each lane, so that none waits for another.
+template <typename T>
+struct WarpState {
+  std::uint16_t windows[T::kWarpM];
+  Progress progress[32];
+
+  static __device__ __forceinline__ WarpState& mine(const Params& params, std::uint8_t* shared) {
+    static_assert(sizeof(WarpState) * T::kMultiplying / 32 == kWarpStateBytes, "tiles.h states what the kernel uses");
+    return reinterpret_cast<WarpState*>(shared + params.warp_states)[ptx::thread_index() / 32];
   }
 
   // The whole warp calls it.
-  __device__ __forceinline__ void fill(const Params& params, const BlockTile& tile) {
+  __device__ __forceinline__ void fill_windows(const Params& params, std::uint8_t* shared, const BlockTile& tile) {
     const int warp = static_cast<int>(ptx::thread_index()) / 32, lane = static_cast<int>(ptx::thread_index()) % 32;
+    const std::uint32_t patches = ptx::shared_address(shared + params.patches);
     __syncwarp();
     for (int m = lane; m < T::kWarpM; m += 32) {
-      starts[m] = static_cast<std::uint16_t>(tile.window(params, warp % T::kWarpsM * T::kWarpM + m) / 16);
+      const int window = tile.window(params, warp % T::kWarpsM * T::kWarpM + m);
+      windows[m] = static_cast<std::uint16_t>((patches + window) / 16);
     }
     __syncwarp();
+  }
+};
+
+// A lane's progress, in registers where there are enough.
+template <typename T>
+struct KeptProgress {
+  const Params& params;
+  std::uint8_t* const shared;
+  Progress here;
+
+  __device__ __forceinline__ Progress& operator()() {
+    if constexpr (ptx::kHandsOverRegisters) return here;
+    return WarpState<T>::mine(params, shared).progress[ptx::thread_index() % 32];
   }
 };
 
@@ -42,27 +65,33 @@ class SpecializedMainloop {
   using Pixels = typename Mainloop<T>::Pixels;
   static constexpr int kPairs = T::kFragmentsN / 2;
 
-  __device__ __forceinline__ SpecializedMainloop(const Params& params, std::uint8_t* shared) {
+  __device__ __forceinline__ SpecializedMainloop(const Params& params, std::uint8_t* shared)
+      : params_(params), shared_(shared) {
     const int warp = static_cast<int>(ptx::thread_index()) / 32, lane = static_cast<int>(ptx::thread_index()) % 32;
-    const std::uint32_t first = ptx::shared_address(shared + params.patches) / 16 + lane / 16;
-    const auto& starts = Windows<T>::of_this_warp(params, shared).starts;
-#pragma unroll
-    for (int m = 0; m < T::kFragmentsM; m += 2) {
-      windows_[m / 2] = (first + starts[m * 16 + lane % 16]) | (first + starts[m * 16 + 16 + lane % 16]) << 16;
-    }
     weight_ = ptx::shared_address(shared) + (warp / T::kWarpsM * (T::kWarpN / 16) * 32 + lane) * 16;
+    if constexpr (kKeepsWindows) {
+#pragma unroll
+      for (int m = 0; m < T::kFragmentsM; m += 2) windows_[m / 2] = window_of(m) | window_of(m + 1) << 16;
+    }
   }
 
   // In each half of a step: of the windows there is this much in registers, and no more.
   __device__ __forceinline__ void hold() {
+    if constexpr (kKeepsWindows) {
 #pragma unroll
-    for (std::uint32_t& window : windows_) ptx::hold(window);
+      for (std::uint32_t& window : windows_) ptx::hold(window);
+    }
   }
 
   // `patch` is the tap's offset in the ring of patches.
   template <int kHalf>
   __device__ __forceinline__ void load_fragment(int patch, int m, Pixels& a) const {
-    const std::uint32_t window = m % 2 == 0 ? windows_[m / 2] & 0xffff : windows_[m / 2] >> 16;
+    std::uint32_t window;
+    if constexpr (kKeepsWindows) {
+      window = m % 2 == 0 ? windows_[m / 2] & 0xffff : windows_[m / 2] >> 16;
+    } else {
+      window = window_of(m);
+    }
     ptx::ldmatrix_x4(a[m], window * 16 + patch + kHalf * 32);
   }
   // A pair of fragments of the weight; `weight` is the step's offset in its ring.
@@ -84,8 +113,18 @@ class SpecializedMainloop {
   }
 
  private:
+  static constexpr bool kKeepsWindows = ptx::kHandsOverRegisters;
+
+  // Of fragment m, of this lane's row of it and half of its 32 bytes, in 16 bytes.
+  __device__ __forceinline__ std::uint32_t window_of(int m) const {
+    const unsigned lane = ptx::thread_index() % 32;
+    return WarpState<T>::mine(params_, shared_).windows[m * 16 + lane % 16] + lane / 16;
+  }
+
+  const Params& params_;
+  std::uint8_t* const shared_;
   std::uint32_t weight_;
-  std::uint32_t windows_[T::kFragmentsM / 2];  // addresses of two fragments' windows each, in 16 bytes
+  std::uint32_t windows_[kKeepsWindows ? T::kFragmentsM / 2 : 1];  // of two fragments each
 };
 
 // The warps of the second half of the channels begin later, by about half of the weight's ring after the first loads
@@ -102,11 +141,14 @@ __device__ __forceinline__ void multiply_tiles(const Params& params, std::uint8_
   const Ring patch_ring = Ring::of_patches(params, shared), weight_ring = Ring::of_weights(params, shared);
   const int* offsets = reinterpret_cast<const int*>(shared + params.offsets);
   const auto warp = [] { return static_cast<int>(ptx::thread_index()) / 32; };
-  const auto speaks = [] { return static_cast<std::uint32_t>(ptx::thread_index() % 32 == 0); };
+  const auto speaks = [&] {
+    return static_cast<std::uint32_t>(static_cast<int>(ptx::thread_index() % 32) < params.arrivals);
+  };
   const auto handover = [&] { return Handover::of_row(params, shared, warp() % T::kWarpsM); };
   // Of a tile in the order of this block's.
   const auto parity_of = [](unsigned index) { return static_cast<int>(index / gridDim.x % 2); };
-  RingCursors cursors;
+  using Cursors = RingCursors<!ptx::kHandsOverRegisters>;
+  Cursors cursors;
   // Until the next step's patch and weight are there.
   const auto wait_for_patch = [&] {
     const RingCursor patches = cursors.patches();
@@ -117,13 +159,17 @@ __device__ __forceinline__ void multiply_tiles(const Params& params, std::uint8_
     ptx::mbarrier_wait(weights.full(weight_ring), weights.parity());
   };
   if (warp() >= T::kWarpsM) __nanosleep(kLag);
-  for (unsigned index = ptx::block_index(); index < params.tiles; index += gridDim.x) {
+  const auto state = [&]() -> WarpState<T>& { return WarpState<T>::mine(params, shared); };
+  KeptProgress<T> progress{params, shared};
+  const auto index = [&]() -> unsigned& { return progress().tile; };
+  const auto block = [&]() -> int& { return progress().block; };
+  for (index() = ptx::block_index(); index() < params.tiles; index() += gridDim.x) {
     // Within an image, windows lie alike in all patches, and the first tile has all of its rows.
     const bool alike = params.tiles_per_image > 0;
-    if (!alike || index == ptx::block_index()) {
-      Windows<T>::of_this_warp(params, shared).fill(params, BlockTile(params, alike ? 0 : index));
+    if (!alike || index() == ptx::block_index()) {
+      state().fill_windows(params, shared, BlockTile(params, alike ? 0 : index()));
     }
-    for (int block = 0; block < params.group_blocks; ++block) {
+    for (block() = 0; block() < params.group_blocks; ++block()) {
       M mainloop(params, shared);
       typename M::Accumulators accumulators = {};
       typename M::Pixels pixels;
@@ -134,7 +180,7 @@ __device__ __forceinline__ void multiply_tiles(const Params& params, std::uint8_
 #pragma unroll
       for (int m = 0; m < T::kFragmentsM; ++m) mainloop.template load_fragment<0>(at, m, pixels);
       pairs[0] = mainloop.template load_pair<0>(cursors.weights().slot() * T::kWeightBytes, 0);
-      for (int steps_left = params.steps, tap = 0; steps_left > 0; --steps_left) {
+      for (int steps_left = params.steps; steps_left > 0; --steps_left) {
         mainloop.hold();
         const int weight = cursors.weights().slot() * T::kWeightBytes;
 #pragma unroll
@@ -147,17 +193,16 @@ __device__ __forceinline__ void multiply_tiles(const Params& params, std::uint8_
           });
         }
         mainloop.hold();
-        const RingCursors before = cursors;
+        const Cursors before = cursors;
         bool ends_stage, there = false;
-        const auto count = [&] {
-          ends_stage = ++tap == params.taps;
-          if (ends_stage) tap = 0;
+        // As it is written, and with the tap by itself, `at` comes to be in a uniform register, which ldmatrix adds to
+        // its addresses for nothing: 3 % of the kernel's time.
+        const auto find_next = [&] {
+          ends_stage = cursors.advance(patch_ring, weight_ring, params.taps);
+          at = cursors.patches().slot() * params.patch_bytes + offsets[cursors.tap()];
         };
-        const auto locate = [&] { at = cursors.patches().slot() * params.patch_bytes + offsets[tap]; };
         if constexpr (kLooksAhead) {
-          count();
-          cursors.advance(patch_ring, weight_ring, ends_stage);
-          locate();
+          find_next();
           there = ptx::mbarrier_test(cursors.weights().full(weight_ring), cursors.weights().parity());
         }
 #pragma unroll
@@ -165,15 +210,14 @@ __device__ __forceinline__ void multiply_tiles(const Params& params, std::uint8_
           pairs[(n + 1) % 2] = mainloop.template load_pair<1>(weight, n + 1);
           M::multiply_pair(n, pixels, pairs[n % 2], accumulators, [](int) {});
         }
-        if constexpr (!kLooksAhead) count();
 
         // All of this step has been read.
+        if constexpr (!kLooksAhead) ends_stage = cursors.ends_patch(params.taps);
         __syncwarp();
         ptx::mbarrier_arrive_if(speaks(), before.weights().empty(weight_ring));
         if (ends_stage) ptx::mbarrier_arrive_if(speaks(), before.patches().empty(patch_ring));
-        if constexpr (!kLooksAhead) cursors.advance(patch_ring, weight_ring, ends_stage);
+        if constexpr (!kLooksAhead) find_next();
         if (steps_left > 1) {
-          if constexpr (!kLooksAhead) locate();
           if (ends_stage) wait_for_patch();
           if (!there) wait_for_weight();
           pairs[0] = mainloop.template load_pair<0>(cursors.weights().slot() * T::kWeightBytes, 0);
@@ -184,19 +228,19 @@ __device__ __forceinline__ void multiply_tiles(const Params& params, std::uint8_
         }
       }
       // The second of the warps that share pixels has taken what the first left of the tile before.
-      if (block == 0 && index != ptx::block_index() && warp() < T::kWarpsM) {
-        ptx::mbarrier_wait(handover().taken, parity_of(index) ^ 1);
+      if (block() == 0 && index() != ptx::block_index() && warp() < T::kWarpsM) {
+        ptx::mbarrier_wait(handover().taken, parity_of(index()) ^ 1);
       }
-      Epilogue<T>(params, shared, AfterMultiplication{}).reduce(block, accumulators);
+      Epilogue<T>(params, shared, AfterMultiplication{}).reduce(block(), accumulators);
     }
-    __syncwarp();
     if (warp() < T::kWarpsM) {
-      ptx::mbarrier_arrive_if(speaks(), handover().left);
+      ptx::mbarrier_arrive(handover().left);
     } else {
-      ptx::mbarrier_wait(handover().left, parity_of(index));
-      Epilogue<T>(params, shared, AfterMultiplication{}).write_pixels(BlockTile(params, index));
       __syncwarp();
-      ptx::mbarrier_arrive_if(speaks(), handover().taken);
+      ptx::mbarrier_wait(handover().left, parity_of(index()));
+      Epilogue<T>(params, shared, AfterMultiplication{}).write_pixels(BlockTile(params, index()));
+      ptx::mbarrier_arrive(handover().taken);
+      __syncwarp();
     }
   }
 }

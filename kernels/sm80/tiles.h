@@ -50,7 +50,7 @@ constexpr int batches_per_step(int m, bool scaled) { return m > 128 || scaled ? 
 constexpr int specialized_items(Gather gather) { return gather == Gather::kQuads ? 3 : 6; }
 // The rings of a specialized tile: patches, and steps of the weight.
 inline constexpr int kMaxPatchSlots = 4, kMaxWeightStages = 8;
-inline constexpr int kWindowBytes = 2 * 8 * 64, kTermBytes = 8;  // of all warps; of an output channel
+inline constexpr int kWarpStateBytes = 8 * (2 * 64 + 8 * 32), kTermBytes = 8;  // of all warps; of an output channel
 // Full and empty; and of each row of warps.
 inline constexpr int kBarrierBytes = 8 * 2 * (kMaxPatchSlots + kMaxWeightStages + 4);
 inline constexpr int kPixelEntry = 16, kTapEntry = 16, kOffsetEntry = 4;  // bytes of the tables' entries
