@@ -40,6 +40,7 @@ HOSTILE_FILLS = (
     "mixed_pixels",
     "mixed_regions",  # 4 x 4 blocks of pixels
     "mixed_filters",  # each filter has its own magnitude
+    "related_filters",  # the same, but within 100 of each other
     "huge_channel",  # one input channel far above the others
     "silenced_channel",  # the same, and every weight on it is zero: nothing of it may show
     "silenced_ordinary",  # every fourth channel silent and of ordinary size, the others small
@@ -176,6 +177,8 @@ def _fill(
         x = x * blocks.repeat_interleave(4, 2)[:, :, :h].repeat_interleave(4, 3)[:, :, :, :w]
     elif fill == "mixed_filters":
         weight = weight * _magnitudes([weight.shape[0], 1, 1, 1], dtype, generator)
+    elif fill == "related_filters":
+        weight = weight * 10.0 ** -(2 * torch.rand([weight.shape[0], 1, 1, 1], generator=generator, dtype=torch.float64))
     elif fill == "huge_channel":
         huge_channel(1e4 if half else 1e30)
     elif fill == "silenced_channel":

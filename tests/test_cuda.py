@@ -84,6 +84,47 @@ def test_graph_capture_and_replay(kernel: str | None, layout: torch.memory_forma
             assert torch.equal(values, expected[0]) and torch.equal(indices, expected[1])
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_filters_of_any_scale(kernel: str | None) -> None:
+    """Powers of two on filters, all of them zeros among these, and on the bias, up to what float32 holds: exact, whether
+    filters are of a size or not."""
+    generator = torch.Generator().manual_seed(3)
+    near, at_the_limit, beyond, far = 0, 6, 8, 30
+    for k, apart, common, offset, scale in (
+        (128, near, 0, 0, 2.0),
+        (128, at_the_limit, 0, 0, -0.5),
+        (100, at_the_limit, 20, 0, 2.0),
+        (200, at_the_limit, -30, 0, -1.0),
+        (128, beyond, 0, 0, -2.0),
+        (200, beyond, -30, 0, 0.5),
+        (128, far, 0, 0, 2.0),
+        (128, near, 60, 0, 1.0),
+        (128, near, -60, 0, -1.0),
+        (128, near, 0, 90, 1.0),
+        (128, near, 0, -90, -1.0),
+    ):
+        x, weight, bias = Problem(n=2, c=64, h=9, w=130, k=k, fill="integers", seed=k).tensors("cpu")
+        assert bias is not None
+        powers = 2.0 ** (common - torch.randint(0, apart + 1, (k,), generator=generator).double())
+        powers[:2] = torch.tensor([2.0**common, 2.0 ** (common - apart)])
+        weight = (weight.double() * powers[:, None, None, None]).float()
+        weight[5] = 0
+        bias = (bias.double() * powers * 2.0**offset).float()
+        for addend in (bias, None, bias.index_fill(0, torch.tensor([7]), float("inf"))):
+            exact = convmin.reference.conv2d_scale_min_with_indices(
+                x.double(), weight.double(), None if addend is None else addend.double(), scale
+            )
+            for layout in (torch.contiguous_format, torch.channels_last):
+                on_gpu = [None if t is None else t.cuda() for t in (x.contiguous(memory_format=layout), weight, addend)]
+                with fp32_class("tf32"), forced(kernel, *on_gpu, scale):
+                    values, indices = convmin.conv2d_scale_min_with_indices(*on_gpu, scale)
+                    plain = convmin.conv2d_scale_min(*on_gpu, scale)
+                assert torch.equal(values, plain)
+                assert torch.equal(values.cpu(), exact[0].float()), (kernel, k, apart, common, offset, scale)
+                if offset == 0:  # else values that differ round to the same
+                    assert torch.equal(indices.cpu(), exact[1])
+
+
 def test_nothing_is_read_that_nobody_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
     """Results, gradients too, are the same to the bit over zeros and over memory full of NaN, -1 and the like."""
     rng = random.Random(5)

@@ -25,4 +25,15 @@ __device__ __forceinline__ float filter_scale(unsigned largest) {
   return __uint_as_float((127 + 14 + 127 - (largest >> 23)) << 23);
 }
 
+// Filters whose factors, the inverses of those powers, are within this of each other can have the largest one in
+// common: the least of them then peaks at 2^7 at least, and what float16's subnormals take of it is below 2^-32 of its
+// peak.
+inline constexpr float kMaxSpread = 128.0f;
+// Between these, neither sums nor addends over a common factor leave the range in which powers of two are exact.
+inline constexpr float kLeastCommon = 0x1p-40f, kLargestCommon = 0x1p40f;
+__device__ __forceinline__ bool shares_factor(float addend) {
+  const float magnitude = fabsf(addend);
+  return addend == 0 || !isfinite(addend) || (magnitude >= 0x1p-60f && magnitude <= 0x1p60f);
+}
+
 }  // namespace convmin

@@ -87,38 +87,37 @@ struct Epilogue {
   static __device__ __forceinline__ constexpr int channel_of(int i) { return i / 2 * 8 + i % 2; }
   static __device__ __forceinline__ int lane_first() { return static_cast<int>(threadIdx.x) % 4 * 2; }
 
-  // What turns sums of a thread's channels into values / |scale|. In registers: the tensor cores need all but a quarter
-  // of shared memory's bandwidth, and reading it there again for each pixel took up to 13 % of the kernel's time.
+  // What turns sums of a thread's channels into values / |scale|: an addend each, and for all of them 1 or -1. In
+  // registers: the tensor cores need all but a quarter of shared memory's bandwidth, and reading it there again for
+  // each pixel took up to 13 % of the kernel's time.
   class Affine {
    public:
-    // Of a block of output channels: their addends, where filters are scaled their factors, and what sums without
-    // factors are multiplied by, 1 or -1.
-    __device__ __forceinline__ void load(const float* addends, const float* factors, float sign = 1.0f) {
+    // Of a block of output channels.
+    __device__ __forceinline__ void load(const float* addends, float sign = 1.0f) {
       sign_ = sign;
 #pragma unroll
-      for (int i = 0; i < kValues; i += 2) {
-        const int k = lane_first() + channel_of(i);
-        addends_[i] = addends[k] + 0.0f;  // of zeros the positive one, so that values are, whose bits are compared
-        addends_[i + 1] = addends[k + 1] + 0.0f;
-        if constexpr (T::kScalesFilters) {
-          // Powers of two and their signs: their upper halves are all of them.
-          factors_[i / 2] = __byte_perm(__float_as_uint(factors[k]), __float_as_uint(factors[k + 1]), 0x7632);
-        }
+      for (int i = 0; i < kValues; ++i) {
+        // Of zeros the positive one, so that values are, whose bits are compared.
+        addends_[i] = addends[lane_first() + channel_of(i)] + 0.0f;
       }
     }
-    __device__ __forceinline__ float operator()(int i, float sum) const {
-      if constexpr (T::kScalesFilters) {
-        const unsigned pair = factors_[i / 2];
-        return fmaf(sum, __uint_as_float(i % 2 == 0 ? pair << 16 : pair & 0xffff0000u), addends_[i]);
-      }
-      return fmaf(sum, sign_, addends_[i]);
-    }
+    __device__ __forceinline__ float operator()(int i, float sum) const { return fmaf(sum, sign_, addends_[i]); }
 
    private:
     float sign_;
     float addends_[kValues];
-    unsigned factors_[T::kScalesFilters ? kValues / 2 : 1];
   };
+
+  // Undoes the scaling of a block's filters, where they have no factor in common. In place, and from shared memory:
+  // there are no registers for factors.
+  static __device__ __forceinline__ void scale(const float* factors, Accumulators& accumulators) {
+#pragma unroll
+    for (int i = 0; i < kValues; ++i) {
+      const float factor = factors[lane_first() + channel_of(i)];
+      accumulators[i / 2 * 4 + i % 2] *= factor;
+      accumulators[i / 2 * 4 + 2 + i % 2] *= factor;
+    }
+  }
 
   // Takes a block of output channels into the minima of a thread's two pixels; `valid` of the block's channels are
   // real.

@@ -13,20 +13,51 @@
 
 namespace convmin::sm90 {
 
+// The factor that all scaled filters can have, or 0.
+__device__ __forceinline__ float common_factor(const Params& params) {
+  const float largest = __uint_as_float(params.factor_range[0]), smallest = __uint_as_float(~params.factor_range[1]);
+  const bool shared = smallest * kMaxSpread >= largest && smallest >= kLeastCommon && largest <= kLargestCommon;
+  return shared ? largest : 0.0f;
+}
+
+// What a filter's weights are multiplied by, for it to have the common factor: a power of two, and the scale's sign.
+__device__ __forceinline__ float common_ratio(const Params& params, float common, int k) {
+  // A filter of zeros can have any.
+  const float ratio = k < params.k ? fminf(params.channel_factor[k] / common, 1.0f) : 1.0f;
+  return params.scale < 0 ? -ratio : ratio;
+}
+
+__device__ __forceinline__ uint4 scale_weights(uint4 weights, float ratio) {
+  auto* pairs = reinterpret_cast<__half2*>(&weights);
+  const __half2 both = __float2half2_rn(ratio);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) pairs[i] = __hmul2(pairs[i], both);
+  return weights;
+}
+
+// `common`: the factor of all filters, or 0 where each keeps its own.
 template <typename T>
-__device__ __forceinline__ void load_weights(const Params& params, SharedStorage<T>& shared, std::uint8_t* weights) {
+__device__ __forceinline__ void load_weights(const Params& params, SharedStorage<T>& shared, std::uint8_t* weights,
+                                             float common) {
   const int vectors = params.r * params.s * params.chunks * params.blocks_n * T::kWeightTileBytes / 16;
   const auto* source = static_cast<const uint4*>(params.packed_weight);
-  for (int i = static_cast<int>(threadIdx.x); i < vectors; i += kThreads)
-    reinterpret_cast<uint4*>(weights)[i] = source[i];
+  for (int i = static_cast<int>(threadIdx.x); i < vectors; i += kThreads) {
+    uint4 vector = source[i];
+    if constexpr (T::kScalesFilters) {
+      const int row = i / (kRowBytes / 16), k = row / T::kTileN % params.blocks_n * T::kTileN + row % T::kTileN;
+      if (common > 0) vector = scale_weights(vector, common_ratio(params, common, k));
+    }
+    reinterpret_cast<uint4*>(weights)[i] = vector;
+  }
   for (int k = static_cast<int>(threadIdx.x); k < params.blocks_n * T::kTileN; k += kThreads) {
     const bool real = k < params.k;
     const float factor = real && T::kScalesFilters ? params.channel_factor[k] : 1.0f;
     const float bias = real && params.bias != nullptr
                            ? static_cast<float>(static_cast<const typename T::Element*>(params.bias)[k])
                            : 0.0f;
+    const float addend = common > 0 ? bias / common : bias;
     shared.factor[k] = params.scale < 0 ? -factor : factor;
-    shared.addend[k] = params.scale < 0 ? -bias : bias;
+    shared.addend[k] = params.scale < 0 ? -addend : addend;
   }
 }
 
@@ -47,13 +78,13 @@ __device__ __forceinline__ bool any_outside(const Params& params, const SharedSt
 
 template <typename T>
 __device__ __forceinline__ void consume(const Params& params, SharedStorage<T>& shared, std::uint32_t weights,
-                                        std::uint32_t ring, int warpgroup) {
+                                        std::uint32_t ring, int warpgroup, float common) {
   const int thread = static_cast<int>(threadIdx.x) % 128;
   const int first_pixel = warpgroup * 64;
   const int column = first_pixel + thread / 32 * 16 + thread % 32 / 4 + 8 * Epilogue<T>::pixel_of_lane();
   if (warpgroup == 1) ptx::named_barrier_arrive(kFirstTurnBarrier, 128 * kConsumers);  // the first turn is the other's
   typename Epilogue<T>::Affine affine;
-  affine.load(shared.addend, shared.factor);
+  affine.load(shared.addend);
   RingCursor head, next;  // the first row under the current output row; the first row not yet waited for
   Runs runs(params);
   for (Run run; runs.next(run);) {
@@ -92,10 +123,14 @@ __device__ __forceinline__ void consume(const Params& params, SharedStorage<T>& 
           }
         }
         const int first_channel = block_n * T::kTileN;
-        if (params.blocks_n > 1) affine.load(&shared.addend[first_channel], &shared.factor[first_channel]);
+        if (params.blocks_n > 1) affine.load(&shared.addend[first_channel]);
+        if constexpr (T::kScalesFilters) {
+          if (common == 0) Epilogue<T>::scale(&shared.factor[first_channel], accumulators);
+        }
         Epilogue<T>::reduce(affine, first_channel, params.k - first_channel, accumulators, best);
       }
-      const auto result = Epilogue<T>::reduce_quad(best);
+      auto result = Epilogue<T>::reduce_quad(best);
+      if constexpr (T::kScalesFilters) result.value *= common > 0 ? common : 1.0f;
       if (writes) Epilogue<T>::write(params, at, result);
     }
   }
@@ -135,7 +170,9 @@ __global__ void __launch_bounds__(kThreads, 1) conv_scale_min_sm90(const __grid_
       return;
     }
   }
-  load_weights<T>(params, shared, weights);
+  float common = 0;
+  if constexpr (T::kScalesFilters) common = common_factor(params);
+  load_weights<T>(params, shared, weights, common);
   ptx::fence_proxy_async();
   __syncthreads();
 
@@ -145,7 +182,7 @@ __global__ void __launch_bounds__(kThreads, 1) conv_scale_min_sm90(const __grid_
     Producer<T>(params, shared, ptx::shared_address(ring)).run();
   } else {
     ptx::take_registers<T::kConsumerRegisters>();
-    consume<T>(params, shared, ptx::shared_address(weights), ptx::shared_address(ring), warpgroup);
+    consume<T>(params, shared, ptx::shared_address(weights), ptx::shared_address(ring), warpgroup, common);
   }
 }
 

@@ -33,6 +33,7 @@ Params make_params(const Problem& problem, const Plan& plan, const Arguments& ar
   params.weight = make_weight(problem, arguments.weight);
   params.packed_weight = base;
   params.channel_factor = reinterpret_cast<float*>(base + parts.factors);
+  params.factor_range = reinterpret_cast<unsigned*>(base + parts.factor_range);
   params.channel_peak = reinterpret_cast<unsigned*>(base + parts.peaks);
   params.fallback = fallback(problem, plan, arguments);
   return params;

@@ -12,12 +12,24 @@ namespace convmin::sm90 {
 
 inline constexpr int kPackThreads = 128;
 
-// The filter's power of two. Notes how large the weights of an input channel get in any filter.
+// The power of two of filter k. Notes how large the weights of an input channel get in any filter, and whether filters
+// can have a factor in common.
 template <typename Filter>
-__device__ __forceinline__ float scale_filter(const Params& params, const Filter& filter) {
+__device__ __forceinline__ float scale_filter(const Params& params, const Filter& filter, int k) {
   const unsigned largest = largest_of<kPackThreads>(filter);
   const float up = filter_scale(largest);
-  if (out_of_scale(largest) && threadIdx.x == 0) *params.fallback.everything = 1;
+  if (threadIdx.x == 0) {
+    const float factor = 1.0f / up;
+    params.channel_factor[k] = factor;
+    if (out_of_scale(largest)) *params.fallback.everything = 1;
+    if (largest != 0) {
+      atomicMax(&params.factor_range[0], __float_as_uint(factor));
+      atomicMax(&params.factor_range[1], ~__float_as_uint(factor));
+    }
+    if (params.bias != nullptr && !shares_factor(static_cast<const float*>(params.bias)[k])) {
+      atomicMax(&params.factor_range[1], ~__float_as_uint(0.0f));
+    }
+  }
   for (int c = static_cast<int>(threadIdx.x); c < params.c; c += kPackThreads) {
     atomicMax(&params.channel_peak[c], __float_as_uint(__uint_as_float(filter.peak(c)) * up));
   }
@@ -39,8 +51,7 @@ __global__ void __launch_bounds__(kPackThreads) conv_scale_min_sm90_pack(const _
                                                           params.s);
   [[maybe_unused]] float up = 1.0f;
   if constexpr (T::kScalesFilters) {
-    if (real) up = scale_filter(params, filter);
-    if (real && threadIdx.x == 0) params.channel_factor[k] = 1.0f / up;
+    if (real) up = scale_filter(params, filter, k);
   }
   auto* image = static_cast<std::uint8_t*>(params.packed_weight);
   const int n = k % T::kTileN, block_n = k / T::kTileN;

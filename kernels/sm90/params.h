@@ -33,6 +33,7 @@ struct Params {
   Weight weight;
   void* packed_weight;     // the shared-memory image of the weight
   float* channel_factor;   // [k] power of two that undoes the packed weight's scaling
+  unsigned* factor_range;  // largest factor of a filter that is not zero, and the complement of the smallest, as bits
   unsigned* channel_peak;  // [c] largest scaled weight of an input channel, as the bits of a float; float32 only
   Fallback fallback;
 };

@@ -113,7 +113,8 @@ Workspace workspace(const Problem& problem, const Plan& plan) {
   Workspace result{};
   result.factors = shape.weight_bytes;
   result.counters = result.factors + 4 * round_up(problem.k, 4);
-  result.peaks = result.counters + 16;
+  result.factor_range = result.counters + 8;
+  result.peaks = result.factor_range + 8;
   const bool can_fall_back = plan.fallback_blocks > 0;
   result.tiles = result.peaks + (can_fall_back ? 4 * round_up(problem.c, 4) : 0);
   const std::int64_t units = problem.n * shape.strips * problem.oh;

@@ -22,9 +22,9 @@ Shape shape_of(const Problem& problem, int tile_n);
 bool quads_fit(const Problem& problem);
 
 // What this kernel's part of Plan::workspace_bytes is divided into, from 0: the packed weight, its factors, what is
-// to be zero at first (the fallback's two counters, the channels' peaks), the fallback's tiles.
+// to be zero at first (the fallback's two counters, the factors' range, the channels' peaks), the fallback's tiles.
 struct Workspace {
-  std::int64_t factors, counters, peaks, tiles;  // byte offsets
+  std::int64_t factors, counters, factor_range, peaks, tiles;  // byte offsets
   std::int64_t bytes;
 };
 Workspace workspace(const Problem& problem, const Plan& plan);

@@ -155,17 +155,6 @@ __device__ __forceinline__ bool combine_splits(const Params& params, const Share
   return true;
 }
 
-// Undoes the scaling of filters. At once, since registers hold no factors beside the sums of two subtiles.
-template <typename T>
-__device__ __forceinline__ void scale_sums(const float* factors, typename Mainloop<T>::Accumulators& accumulators) {
-#pragma unroll
-  for (int i = 0; i < T::kTileN / 4; ++i) {
-    const float factor = factors[Epilogue<T>::lane_first() + Epilogue<T>::channel_of(i)];
-#pragma unroll
-    for (auto& subtile : accumulators) subtile[i / 2 * 4 + i % 2] *= factor, subtile[i / 2 * 4 + 2 + i % 2] *= factor;
-  }
-}
-
 template <typename T>
 __device__ __forceinline__ void consume(const Params& params, const Shared& shared, int warpgroup) {
   Mainloop<T> mainloop(params, shared, warpgroup * T::kPerConsumer);
@@ -176,9 +165,12 @@ __device__ __forceinline__ void consume(const Params& params, const Shared& shar
       typename Mainloop<T>::Accumulators accumulators;
       mainloop.run(unit, unit.opens(params, block), unit.closes(params, block), accumulators);
       if (params.parts > 1 && !add_parts<T>(params, shared, unit, accumulators)) return;  // a unit of one block
-      if constexpr (T::kScaled) scale_sums<T>(&shared.factors[block * T::kTileN], accumulators);
+      if constexpr (T::kScaled) {
+#pragma unroll
+        for (auto& sums : accumulators) Epilogue<T>::scale(&shared.factors[block * T::kTileN], sums);
+      }
       typename Epilogue<T>::Affine affine;
-      affine.load(&shared.addends[block * T::kTileN], nullptr, !T::kScaled && params.scale < 0 ? -1.0f : 1.0f);
+      affine.load(&shared.addends[block * T::kTileN], !T::kScaled && params.scale < 0 ? -1.0f : 1.0f);
 #pragma unroll
       for (int i = 0; i < T::kPerConsumer; ++i) {
         Epilogue<T>::reduce(affine, group * params.group_outputs + block_n * T::kTileN,

@@ -17,7 +17,6 @@ struct Traits {
   static constexpr int kPerConsumer = kPerConsumer_;  // subtiles of a consumer warpgroup
   static constexpr bool kWithIndices = kWithIndices_;
   static constexpr bool kScaled = sizeof(Operand) < sizeof(Element);
-  static constexpr bool kScalesFilters = false;  // for the epilogue: what remains is an addition
   static constexpr int kChunk = kRowBytes / static_cast<int>(sizeof(Operand));  // input channels
   static constexpr int kPack = 16 / static_cast<int>(sizeof(Operand));          // channels of a 16-byte store
   static constexpr int kPacks = kChunk / kPack;
