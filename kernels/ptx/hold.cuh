@@ -8,4 +8,8 @@ namespace convmin::ptx {
 // In a loop: what is computed from the value there is not computed before the loop instead, and kept in registers.
 __device__ __forceinline__ void hold(std::uint32_t& value) { asm volatile("" : "+r"(value)); }
 
+// The value in a register, where a kernel's parameter would be loaded anew, and waited for, wherever it is needed: what
+// comes from another lane can't be had again. The whole warp must call it.
+__device__ __forceinline__ int held(int value) { return __shfl_sync(0xffffffffu, value, 0); }
+
 }  // namespace convmin::ptx

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "ptx/griddepcontrol.cuh"
+#include "ptx/hold.cuh"
 #include "ptx/named_barrier.cuh"
 #include "sm90/dependent_launch.cuh"
 #include "sm90/epilogue.cuh"
@@ -64,17 +65,49 @@ __device__ __forceinline__ void load_weights(const Params& params, SharedStorage
 inline constexpr int kFirstTurnBarrier = 1;  // barrier 0 is __syncthreads
 static_assert(kConsumers == 2, "two warpgroups take turns");
 
-// Whether one of the input rows under an output row has left float16's range; then the tile is the portable kernel's.
+// The input rows under an output row. Of those that come below it, one has been taken into account at most.
 template <typename T>
-__device__ __forceinline__ bool any_outside(const Params& params, const SharedStorage<T>& shared,
-                                            const RingCursor& head) {
-  bool outside = false;
-  for (int r = 0; r < params.window; r += params.dilation_h) {
-    const int slot = head.slot + r < params.ring ? head.slot + r : head.slot + r - params.ring;
-    outside |= shared.outside[slot] == head.row + r;
+class Window {
+ public:
+  __device__ __forceinline__ Window(const Params& params, SharedStorage<T>& shared)
+      : shared_(shared), ring_(ptx::held(params.ring)) {
+    for (int r = 0; r < params.window; r += params.dilation_h) taps_ |= 1u << r;
   }
-  return outside;
-}
+
+  // The ring's slot of the first row.
+  __device__ __forceinline__ int slot() const { return first_.slot; }
+  // Whether one of the rows has left float16's range; then the tile is the portable kernel's.
+  __device__ __forceinline__ bool outside() const { return (outside_ & taps_) != 0; }
+
+  // Whether the next row below has come; the same answer in all lanes.
+  __device__ __forceinline__ bool next_is_there() const {
+    return __all_sync(0xffffffffu, ptx::mbarrier_test(full(), next_.parity)) != 0;
+  }
+  __device__ __forceinline__ void wait_for_next() const { ptx::mbarrier_wait(full(), next_.parity); }
+  __device__ __forceinline__ void take_next() {
+    if constexpr (T::kChecksRange) {
+      outside_ = outside_ << 1 | static_cast<unsigned>(shared_.outside[next_.slot] == next_.row);
+    }
+    next_.advance(ring_);
+  }
+
+  // One of the warpgroup's threads lets the first rows go.
+  __device__ __forceinline__ void move_down(int rows, bool lets_go) {
+#pragma unroll 1
+    do {
+      if (lets_go) ptx::mbarrier_arrive(ptx::shared_address(&shared_.empty[first_.slot]));
+      first_.advance(ring_);
+    } while (--rows > 0);
+  }
+
+ private:
+  __device__ __forceinline__ std::uint32_t full() const { return ptx::shared_address(&shared_.full[next_.slot]); }
+
+  SharedStorage<T>& shared_;
+  const int ring_;
+  RingCursor first_, next_;
+  unsigned outside_ = 0, taps_ = 0;  // a bit a row, the lowest for the last
+};
 
 template <typename T>
 __device__ __forceinline__ void consume(const Params& params, SharedStorage<T>& shared, std::uint32_t weights,
@@ -85,49 +118,50 @@ __device__ __forceinline__ void consume(const Params& params, SharedStorage<T>& 
   if (warpgroup == 1) ptx::named_barrier_arrive(kFirstTurnBarrier, 128 * kConsumers);  // the first turn is the other's
   typename Epilogue<T>::Affine affine;
   affine.load(shared.addend);
-  RingCursor head, next;  // the first row under the current output row; the first row not yet waited for
+  Window<T> window(params, shared);
+  const int k = ptx::held(params.k), blocks_n = ptx::held(params.blocks_n), rows_under = ptx::held(params.window);
   Runs runs(params);
   for (Run run; runs.next(run);) {
-    int waiting = params.window;  // rows to wait for before the next output row
+    int missing = rows_under;  // rows to wait for before the next output row
     const bool writes = Epilogue<T>::lane_writes() && run.first_column + column < params.ow;
     std::int64_t at =
         (static_cast<std::int64_t>(run.n) * params.oh + run.first_row) * params.ow + run.first_column + column;
     for (int row = 0; row < run.rows; ++row, at += params.ow) {
-      for (; waiting > 0; --waiting) {
-        ptx::mbarrier_wait(ptx::shared_address(&shared.full[next.slot]), next.parity);
-        next.advance(params.ring);
+#pragma unroll 1
+      for (; missing > 0; --missing) {
+        window.wait_for_next();
+        window.take_next();
       }
-      waiting = 1;
-      // Before the turn comes: afterwards the slots' rows are to be let go at once.
-      bool outside = false;
-      if constexpr (T::kChecksRange) outside = threadIdx.x == 0 && any_outside(params, shared, head);
+      const bool outside = T::kChecksRange && thread == 0 && warpgroup == 0 && window.outside();
+      // The window moves down by a row, and past the end of a run by all of it.
+      const bool ends_run = row == run.rows - 1;
+      missing = 1;
       typename Epilogue<T>::Min best[2];
-      for (int block_n = 0; block_n < params.blocks_n; ++block_n) {
+      for (int block_n = 0; block_n < blocks_n; ++block_n) {
         typename Mainloop<T>::Accumulators accumulators;
         // Turns: one warpgroup's epilogue runs under the other's multiplication.
         ptx::named_barrier_wait(kFirstTurnBarrier + warpgroup, 128 * kConsumers);
-        Mainloop<T>::run(params, weights, ring, head.slot, first_pixel * kRowBytes, block_n, accumulators);
+        Mainloop<T>::run(params, weights, ring, window.slot(), first_pixel * kRowBytes, block_n, accumulators);
         ptx::wgmma_wait<1>();
         ptx::named_barrier_arrive(kFirstTurnBarrier + 1 - warpgroup, 128 * kConsumers);
+        // Under the multiplications that are left.
+        const bool last_block = block_n == blocks_n - 1;
+        if (last_block && !ends_run && window.next_is_there()) {
+          window.take_next();
+          missing = 0;
+        }
         ptx::wgmma_wait<0>();
         ptx::wgmma_hold(accumulators);
-        if (block_n == params.blocks_n - 1) {
-          // The window moves down by a row, and past the end of a run by all of it.
-          if constexpr (T::kChecksRange) {
-            if (outside) params.fallback.tiles[atomicAdd(params.fallback.count, 1)] = at - column;
-          }
-          const int freed = row == run.rows - 1 ? params.window : 1;
-          for (int i = 0; i < freed; ++i) {
-            if (thread == 0) ptx::mbarrier_arrive(ptx::shared_address(&shared.empty[head.slot]));
-            head.advance(params.ring);
-          }
+        if (last_block) {
+          if (outside) params.fallback.tiles[atomicAdd(params.fallback.count, 1)] = at - column;
+          window.move_down(ends_run ? rows_under : 1, thread == 0);
         }
         const int first_channel = block_n * T::kTileN;
-        if (params.blocks_n > 1) affine.load(&shared.addend[first_channel]);
+        if (blocks_n > 1) affine.load(&shared.addend[first_channel]);
         if constexpr (T::kScalesFilters) {
           if (common == 0) Epilogue<T>::scale(&shared.factor[first_channel], accumulators);
         }
-        Epilogue<T>::reduce(affine, first_channel, params.k - first_channel, accumulators, best);
+        Epilogue<T>::reduce(affine, first_channel, k - first_channel, accumulators, best);
       }
       auto result = Epilogue<T>::reduce_quad(best);
       if constexpr (T::kScalesFilters) result.value *= common > 0 ? common : 1.0f;
