@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import shutil
+import subprocess
 from pathlib import Path
 from types import ModuleType
 
@@ -100,6 +101,15 @@ def test_the_ladder_compiles(tmp_path: Path) -> None:
     finished = run_python(str(ROOT / "benchmarks/ladder/run.py"), *arguments)
     assert finished.returncode == 0, finished.stderr
     assert len(list(tmp_path.glob("*.so"))) == 4
+
+
+def test_the_rate_of_mma_compiles(tmp_path: Path) -> None:
+    """As its first lines say, for the oldest GPU that has its instructions. It includes the kernels' own header."""
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        pytest.skip("no nvcc")
+    command = [nvcc, "-O3", "-std=c++17", "-arch=sm_80", "-Ikernels", "benchmarks/mma_rate.cu", "-o", tmp_path / "rate"]
+    subprocess.run(command, cwd=ROOT, check=True)
 
 
 @pytest.mark.cuda
