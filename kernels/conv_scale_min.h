@@ -198,7 +198,7 @@ struct BackwardPlan {
   int finish_chunks;
   int empty_threads;  // that fill a channel that no pixel has
   // Byte offsets into the workspace.
-  std::int64_t packed_weight, sorted_keys, sorted_values, partial_sums;
+  std::int64_t packed_weight, sorted_pixels, partial_sums;
   std::int64_t list_channels, list_numbers, other_channels, other_numbers, digit_counts, present;
   std::int64_t source_copy, pieces, bias_pieces, totals, bias_totals;
   std::int64_t workspace_bytes;

@@ -26,28 +26,27 @@ struct Work {
 
 // A tile's sorted pixels on their way into shared memory, one a thread.
 struct ListLoad {
-  std::uint32_t key, next_key;
-  float gradient;
+  KeyedGradient pixel;
+  std::uint32_t next_key;
 
-  __device__ __forceinline__ void fetch(const Params& params, std::int64_t tile, int pixels, int at) {
-    const std::uint32_t* keys = params.sorted_keys + tile * pixels;
-    key = keys[at];
-    next_key = at + 1 < pixels ? keys[at + 1] : kNoKey;
-    gradient = params.sorted_values[tile * pixels + at];
+  __device__ __forceinline__ void fetch(const Params& params, int tile, int pixels, int at) {
+    const KeyedGradient* from = params.sorted_pixels + static_cast<std::int64_t>(tile) * pixels + at;
+    pixel = *from;
+    next_key = at + 1 < pixels ? from[1].key : kNoKey;
   }
 
   // Keys ascend, so exactly one thread sees each bound pass.
   template <typename Place>
   __device__ __forceinline__ void publish(const Work& work, int at, SortedPixel* pixels, Bounds* bounds,
                                           const Place& place) const {
-    const auto channel = static_cast<int>(key >> kPlaceBits), next = static_cast<int>(next_key >> kPlaceBits);
+    const auto channel = static_cast<int>(pixel.key >> kPlaceBits), next = static_cast<int>(next_key >> kPlaceBits);
     const int low = work.first_output, high = work.first_output + work.outputs;
     if (at == 0 && channel >= low) bounds->begin = 0;
     if (at == 0 && channel >= high) bounds->end = 0;
     if (channel < low && next >= low) bounds->begin = at + 1;
     if (channel < high && next >= high) bounds->end = at + 1;
-    const auto where = static_cast<std::uint32_t>(place(static_cast<int>(key & ((1u << kPlaceBits) - 1))));
-    pixels[at] = {gradient, static_cast<std::uint32_t>(channel - low) << kOffsetBits | where};
+    const auto where = static_cast<std::uint32_t>(place(static_cast<int>(pixel.key & ((1u << kPlaceBits) - 1))));
+    pixels[at] = {pixel.gradient, static_cast<std::uint32_t>(channel - low) << kOffsetBits | where};
   }
 };
 
@@ -76,10 +75,11 @@ __device__ __forceinline__ void write_sums(const Params& params, const Work& wor
 }
 
 struct TileRange {
-  std::int64_t begin, end;
+  int begin, end;
 };
 __device__ __forceinline__ TileRange tiles_of(const Params& params, int split) {
-  return {params.tiles * split / params.splits, params.tiles * (split + 1) / params.splits};
+  const std::int64_t tiles = params.tiles;
+  return {static_cast<int>(tiles * split / params.splits), static_cast<int>(tiles * (split + 1) / params.splits)};
 }
 
 // The splits' sums, added in order.

@@ -39,7 +39,7 @@ struct WindowLoad {
 
   // Addresses go by additions, and every bound is one predicate of the thread: what a load costs beyond that, 33 loads
   // of each thread pay.
-  __device__ __forceinline__ void fetch(const Params& params, const Work& work, std::int64_t tile, int warp, int lane) {
+  __device__ __forceinline__ void fetch(const Params& params, const Work& work, int tile, int warp, int lane) {
     using Element = typename T::Element;
     const TileCorner origin = tile_corner(params, tile);
     const int top = origin.oh - params.padding_h, left = origin.ow - params.padding_w;
@@ -119,12 +119,12 @@ __global__ void __launch_bounds__(Window<Element, kChannelFastest>::kThreads, 1)
   const TileRange range = tiles_of(params, work.split);
   WindowLoad<T> window;
   ListLoad list;
-  const auto fetch = [&](std::int64_t tile) {
+  const auto fetch = [&](int tile) {
     window.fetch(params, work, tile, warp, lane);
     if (thread < T::kPixels) list.fetch(params, tile, T::kPixels, thread);
   };
   if (range.begin < range.end) fetch(range.begin);
-  for (std::int64_t tile = range.begin; tile < range.end; ++tile) {
+  for (int tile = range.begin; tile < range.end; ++tile) {
     window.publish(staged, warp, lane);
     if (thread < T::kPixels) {
       list.publish(work, thread, pixels, bounds,

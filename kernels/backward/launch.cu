@@ -9,12 +9,12 @@ namespace {
 using backward::Params;
 
 void set_window(const Problem& problem, const BackwardPlan& plan, char* base, Params* params) {
-  params->sorted_keys = reinterpret_cast<std::uint32_t*>(base + plan.sorted_keys);
-  params->sorted_values = reinterpret_cast<float*>(base + plan.sorted_values);
+  params->sorted_pixels = reinterpret_cast<backward::KeyedGradient*>(base + plan.sorted_pixels);
   params->partial_sums = base + plan.partial_sums;
-  params->tiles = plan.tiles;
-  params->tiles_h = static_cast<int>(ceil_divide(problem.oh, backward::kTileH));
-  params->tiles_w = static_cast<int>(ceil_divide(problem.ow, backward::kTileW));
+  params->tiles = static_cast<int>(plan.tiles);
+  const std::int64_t tiles_w = ceil_divide(problem.ow, backward::kTileW);
+  params->by_image_tiles = FastDivisor(ceil_divide(problem.oh, backward::kTileH) * tiles_w);
+  params->by_tiles_w = FastDivisor(tiles_w);
   params->column_chunks = plan.column_chunks;
   params->channel_range = plan.channel_range;
   params->ranges = plan.ranges;

@@ -1,7 +1,7 @@
 // Plan -> kernels of one element type.
 #pragma once
 
-#include <algorithm>
+#include <cstdint>
 
 #include "backward/grad_input.cuh"
 #include "backward/grad_input_groups.cuh"
@@ -41,10 +41,9 @@ cudaError_t launch_grad_weight_window(const Params& params, const BackwardPlan& 
   if constexpr (sizeof(Element) <= 4) {
     cudaError_t error = cudaSuccess;
     if (params.tiles > 0) {
-      constexpr std::int64_t kMaxBlocks = 1 << 20;
-      const auto tiles = static_cast<int>(std::min(params.tiles, kMaxBlocks));
-      const int counts = kWindowPixels / 32 * (params.k + 1) * 2;
-      error = start(conv_scale_min_backward_count<Element>, tiles, kWindowPixels, counts, params, stream);
+      const std::int64_t blocks = (std::int64_t{params.tiles} + kSortWarps - 1) / kSortWarps;
+      error = start(conv_scale_min_backward_count<Element>, blocks, kSortWarps * 32, kSortWarps * sort_shared(params.k),
+                    params, stream);
     }
     if (error != cudaSuccess) return error;
     const auto kernel = params.channel_fastest ? conv_scale_min_grad_weight_window<Element, true>

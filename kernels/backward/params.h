@@ -13,6 +13,16 @@ struct PixelList {
   std::uint32_t* numbers;   // counted from the slice's first pixel
 };
 
+// kWindow, an output pixel of a tile: its channel, its place in the tile in the low bits, and its gradient times the
+// scale.
+struct alignas(8) KeyedGradient {
+  std::uint32_t key;
+  float gradient;
+};
+inline constexpr int kPlaceBits = 10;
+inline constexpr std::uint32_t kNoKey = 0xffffffffu;              // above all others
+inline constexpr int kMaxOutputs = (1 << (32 - kPlaceBits)) - 1;  // the largest key is not kNoKey
+
 struct Params {
   const void* grad_output;
   const void* indices;
@@ -44,12 +54,11 @@ struct Params {
 
   bool channel_fastest;  // the input's channels are neighbours in memory; order of a list's columns, too
 
-  // grad_weight, kWindow: pixels of a tile sorted by channel; what is left over is kNoKey.
-  std::uint32_t* sorted_keys;
-  float* sorted_values;  // gradient times scale
+  // grad_weight, kWindow: pixels of a tile sorted by channel; what is no pixel has channel k.
+  KeyedGradient* sorted_pixels;
   void* partial_sums;
-  std::int64_t tiles;
-  int tiles_h, tiles_w;  // of an image
+  int tiles;
+  FastDivisor by_image_tiles, by_tiles_w;
   int column_chunks, channel_range, ranges, splits;
 
   // grad_weight, kRuns: a slice of the output pixels as a list, ordered by channel and then by number.
@@ -77,10 +86,5 @@ struct Params {
   int finish_width;     // threads that have a row's columns; a block's others have other pieces
   int finish_chunks, empty_threads;
 };
-
-// kWindow, an output pixel of a tile: its channel, and its place in the tile in the low bits.
-inline constexpr int kPlaceBits = 10;
-inline constexpr std::uint32_t kNoKey = 0xffffffffu;
-inline constexpr int kMaxOutputs = (1 << (32 - kPlaceBits)) - 1;  // the largest key is not kNoKey
 
 }  // namespace convmin::backward

@@ -2,6 +2,7 @@
 #include "backward/plan.h"
 
 #include <algorithm>
+#include <climits>
 
 #include "backward/params.h"
 #include "common/planning.h"
@@ -112,6 +113,7 @@ bool plan_window(const BackwardProblem& backward, const Device& device, Backward
   plan->grad_weight = GradWeightKernel::kWindow;
   plan->column_chunks = static_cast<int>(ceil_divide(problem.c, 32));
   plan->tiles = problem.n * ceil_divide(problem.oh, kTileH) * ceil_divide(problem.ow, kTileW);
+  if (plan->tiles > INT_MAX) return false;
   plan->weight_shared = static_cast<int>(window_shared(range));
   plan->channel_range = static_cast<int>(range);
   plan->ranges = static_cast<int>(ceil_divide(problem.k, range));
@@ -126,8 +128,7 @@ bool plan_window(const BackwardProblem& backward, const Device& device, Backward
 
 void reserve_window(BackwardPlan* plan, Workspace* workspace) {
   const std::int64_t works = static_cast<std::int64_t>(plan->ranges) * plan->column_chunks;
-  plan->sorted_keys = workspace->take(plan->tiles * kWindowPixels * 4);
-  plan->sorted_values = workspace->take(plan->tiles * kWindowPixels * 4);
+  plan->sorted_pixels = workspace->take(plan->tiles * kWindowPixels * 8);
   plan->partial_sums = workspace->take(works * plan->splits * plan->channel_range * (9 * 32 * 4 + 8));
 }
 

@@ -31,6 +31,8 @@ constexpr std::int64_t window_shared(std::int64_t range) {
   return range * (9 * 32 * 4 + 8) + (kTileH + 2) * (kTileW + 2) * 33 * 4 + kWindowPixels * 8 + (kWindowWarps + 2) * 4;
 }
 
+inline constexpr int kSortWarps = 4;
+
 // grad_weight, kRuns.
 inline constexpr int kListThreads = 256, kListWarps = kListThreads / 32;
 inline constexpr int kMaxDigitBits = 10;                     // of a pass of the sort: a block's counters fit 48 KB

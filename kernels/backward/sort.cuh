@@ -8,92 +8,110 @@
 namespace convmin::backward {
 
 struct TileCorner {
-  std::int64_t n;
-  int oh, ow;
+  int n, oh, ow;
 };
-__device__ __forceinline__ TileCorner tile_corner(const Params& params, std::int64_t tile) {
-  const std::int64_t per_image = static_cast<std::int64_t>(params.tiles_h) * params.tiles_w, n = tile / per_image;
-  const auto rest = static_cast<int>(tile - n * per_image);
-  return {n, rest / params.tiles_w * kTileH, rest % params.tiles_w * kTileW};
+__device__ __forceinline__ TileCorner tile_corner(const Params& params, int tile) {
+  const QuotientRemainder image = params.by_image_tiles.divide(static_cast<std::uint32_t>(tile));
+  const QuotientRemainder row = params.by_tiles_w.divide(image.remainder);
+  return {static_cast<int>(image.quotient), static_cast<int>(row.quotient) * kTileH,
+          static_cast<int>(row.remainder) * kTileW};
 }
 
-// Pixel `place` of a tile: its key, or kNoKey, and its gradient.
-template <typename Element>
-__device__ __forceinline__ std::uint32_t read_pixel(const Params& params, std::int64_t tile, int place,
-                                                    float* gradient) {
-  const TileCorner corner = tile_corner(params, tile);
-  const int oh = corner.oh + place / kTileW, ow = corner.ow + place % kTileW;
-  *gradient = 0;
-  if (oh >= params.oh || ow >= params.ow) return kNoKey;
-  const OutputPixel from = locate(params, corner.n, oh, ow);
-  *gradient = read_gradient<Element>(params, from.grad);
-  const auto channel = static_cast<std::uint32_t>(read_channel(params, from.index));
-  if (channel >= static_cast<std::uint32_t>(params.k)) return kNoKey;
-  return channel << kPlaceBits | static_cast<std::uint32_t>(place);
+// Bins that a lane of the sort adds up, channels and one for what is none; odd, so that the lanes meet no bank twice.
+__host__ __device__ constexpr int sort_lane_bins(int channels) { return (channels + 32) / 32 | 1; }
+__host__ __device__ constexpr int sort_shared(int channels) {  // bytes, of a warp
+  return kWindowPixels * 8 + sort_lane_bins(channels) * 32 * 4;
 }
 
-// One block a tile, one thread a pixel. A pixel's position is the number of pixels of lower channels, plus those of its
-// own channel in earlier warps, plus those in its own warp's earlier lanes.
+// One warp a tile, which takes its pixels in rounds of 32: no warp waits for another one. A pixel's position is the
+// number of pixels of lower channels, plus those of its own channel in earlier rounds, plus those in its own round's
+// earlier lanes.
 template <typename Element>
-__global__ void __launch_bounds__(kWindowPixels) conv_scale_min_backward_count(const __grid_constant__ Params params) {
-  constexpr int kPixels = kWindowPixels, kWarps = kPixels / 32;
-  static_assert(kWarps * 32 == kPixels && kPixels <= 1 << kPlaceBits, "one thread a pixel");
-  __shared__ std::uint32_t sorted_keys[kPixels];
-  __shared__ float sorted_values[kPixels];
-  __shared__ int warp_totals[kWarps];
+__global__ void __launch_bounds__(kSortWarps * 32)
+    conv_scale_min_backward_count(const __grid_constant__ Params params) {
+  constexpr int kRounds = kWindowPixels / 32, kRowRounds = kTileW / 32;
+  constexpr unsigned kAll = 0xffffffffu;
+  static_assert(kTileW % 32 == 0 && kWindowPixels <= 1 << kPlaceBits, "a round is a part of a row");
   extern __shared__ __align__(16) unsigned char memory[];
-  const int bins = params.k + 1;                            // the last is for what is no pixel
-  auto* counts = reinterpret_cast<std::uint16_t*>(memory);  // [kWarps][bins], then each warp's first position
-  const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const int tile = static_cast<int>(blockIdx.x) * kSortWarps + warp;
+  if (tile >= params.tiles) return;
+  const int lane_bins = sort_lane_bins(params.k);
+  auto* sorted = reinterpret_cast<KeyedGradient*>(memory + warp * sort_shared(params.k));
+  auto* counts = reinterpret_cast<int*>(sorted + kWindowPixels);  // [lane_bins * 32], then each bin's first position
 
-  for (std::int64_t tile = blockIdx.x; tile < params.tiles; tile += gridDim.x) {
-    float gradient;
-    const std::uint32_t key = read_pixel<Element>(params, tile, thread, &gradient);
-    const int bin = key == kNoKey ? params.k : static_cast<int>(key >> kPlaceBits);
-    for (int i = thread; i < kWarps * bins; i += kPixels) counts[i] = 0;
-    __syncthreads();
-    const unsigned same = __match_any_sync(0xffffffffu, bin);
-    const int rank = __popc(same & ((1u << lane) - 1));
-    if (rank == 0) counts[warp * bins + bin] = static_cast<std::uint16_t>(__popc(same));
-    __syncthreads();
-    // Exclusive sums over (bin, warp), a run of bins a thread at a time.
-    int before = 0;
-    for (int first = 0; first < bins; first += kPixels) {
-      const int mine = first + thread;
-      int total = 0;
-      if (mine < bins) {
-        for (int w = 0; w < kWarps; ++w) total += counts[w * bins + mine];
-      }
-      int inclusive = total;
+  // As they lie in memory: all of them are under way before one is waited for.
+  Element gradients[kRounds];
+  int channels[kRounds];
+  const TileCorner corner = tile_corner(params, tile);
 #pragma unroll
-      for (int step = 1; step < 32; step *= 2) {
-        const int lower = __shfl_up_sync(0xffffffffu, inclusive, step);
-        if (lane >= step) inclusive += lower;
+  for (int part = 0; part < kRowRounds; ++part) {
+    const int ow = corner.ow + part * 32 + lane;
+    OutputPixel from = locate(params, corner.n, corner.oh, ow);
+#pragma unroll
+    for (int h = 0; h < kTileH; ++h) {
+      const int r = h * kRowRounds + part;
+      gradients[r] = Numeric<Element>::round(0);
+      channels[r] = -1;
+      if (corner.oh + h < params.oh && ow < params.ow) {
+        gradients[r] = static_cast<const Element*>(params.grad_output)[from.grad];
+        channels[r] = read_channel(params, from.index);
       }
-      if (lane == 31) warp_totals[warp] = inclusive;
-      __syncthreads();
-      int position = before + inclusive - total;
-      for (int w = 0; w < kWarps; ++w) {
-        if (w < warp) position += warp_totals[w];
-        before += warp_totals[w];
-      }
-      if (mine < bins) {
-        for (int w = 0; w < kWarps; ++w) {
-          const int count = counts[w * bins + mine];
-          counts[w * bins + mine] = static_cast<std::uint16_t>(position);
-          position += count;
-        }
-      }
-      __syncthreads();
+      from.grad += params.grad_output_stride_h, from.index += params.indices_stride_h;
     }
-    const int position = counts[warp * bins + bin] + rank;
-    sorted_keys[position] = key;
-    sorted_values[position] = gradient;
-    __syncthreads();
-    params.sorted_keys[tile * kPixels + thread] = sorted_keys[thread];
-    params.sorted_values[tile * kPixels + thread] = sorted_values[thread];
-    __syncthreads();  // before the next tile's
   }
+  for (int i = 0; i < lane_bins; ++i) counts[i * 32 + lane] = 0;
+  __syncwarp();
+
+  const auto bin_of = [&](int channel) {  // the last is for what is no pixel
+    return static_cast<int>(min(static_cast<unsigned>(channel), static_cast<unsigned>(params.k)));
+  };
+  unsigned same[kRounds];
+#pragma unroll
+  for (int r = 0; r < kRounds; ++r) same[r] = __match_any_sync(kAll, bin_of(channels[r]));
+  int ranks[kRounds];
+#pragma unroll
+  for (int r = 0; r < kRounds; ++r) {
+    int* count = counts + bin_of(channels[r]);
+    const int earlier = __popc(same[r] & ((1u << lane) - 1));
+    ranks[r] = *count + earlier;
+    __syncwarp();
+    if (earlier == 0) *count = ranks[r] + __popc(same[r]);
+    __syncwarp();
+  }
+
+  // Exclusive sums over the bins, a run of them a lane.
+  int* own = counts + lane * lane_bins;
+  int total = 0;
+  for (int i = 0; i < lane_bins; ++i) total += own[i];
+  int inclusive = total;
+#pragma unroll
+  for (int step = 1; step < 32; step *= 2) {
+    const int lower = __shfl_up_sync(kAll, inclusive, step);
+    if (lane >= step) inclusive += lower;
+  }
+  int position = inclusive - total;
+  for (int i = 0; i < lane_bins; ++i) {
+    const int count = own[i];
+    own[i] = position;
+    position += count;
+  }
+  __syncwarp();
+
+  const auto scale = static_cast<float>(params.scale);
+#pragma unroll
+  for (int r = 0; r < kRounds; ++r) {
+    const int bin = bin_of(channels[r]);
+    KeyedGradient pixel;
+    pixel.key = static_cast<std::uint32_t>(bin << kPlaceBits | (r * 32 + lane));
+    pixel.gradient = Numeric<Element>::widen(gradients[r]) * scale;
+    sorted[counts[bin] + ranks[r]] = pixel;
+  }
+  __syncwarp();
+  const auto* from = reinterpret_cast<const uint4*>(sorted);
+  auto* to = reinterpret_cast<uint4*>(params.sorted_pixels + static_cast<std::int64_t>(tile) * kWindowPixels);
+#pragma unroll
+  for (int i = lane; i < kWindowPixels / 2; i += 32) to[i] = from[i];
 }
 
 }  // namespace convmin::backward
