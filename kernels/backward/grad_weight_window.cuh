@@ -3,6 +3,8 @@
 #pragma once
 
 #include "backward/grad_weight.cuh"
+#include "common/load.cuh"
+#include "ptx/hold.cuh"
 
 namespace convmin::backward {
 
@@ -57,12 +59,14 @@ struct WindowLoad {
     if constexpr (T::kChannelFastest) {
       const Place first = place(warp, lane, 0);
       const bool inside = lane < channels && row_inside(first.h);
-      const int begin = inside ? -left - first.w : T::kLoads, end = params.w - left - first.w;
+      const int begin = max(-left - first.w, 0), end = min(params.w - left - first.w, T::kLoads);
+      const std::uint64_t bits = inside && begin < end ? (std::uint64_t{1} << end) - (std::uint64_t{1} << begin) : 0;
       const Element* from = at(first);
 #pragma unroll
       for (int i = 0; i < T::kLoads; ++i, from += params.input_stride_w) {
+        ptx::hold(from);
         values[i] = zero;
-        if (i >= begin && i < end) values[i] = *from;
+        if (bits >> i & 1) values[i] = load_read_only(from);
       }
     } else {
       const Element* from[4];
@@ -78,13 +82,14 @@ struct WindowLoad {
         const bool row = row_inside(h);
 #pragma unroll
         for (int j = 0; j < 4; ++j, from[j - 1] += params.input_stride_h) {
+          ptx::hold(from[j]);
           values[h * 4 + j] = zero;
-          if (inside[j] && row) values[h * 4 + j] = *from[j];
+          if (inside[j] && row) values[h * 4 + j] = load_read_only(from[j]);
         }
       }
       const Place last = place(warp, lane, 32);
       values[32] = zero;
-      if (last.channel < channels && row_inside(last.h) && column_inside(last.w)) values[32] = *at(last);
+      if (last.channel < channels && row_inside(last.h) && column_inside(last.w)) values[32] = load_read_only(at(last));
     }
   }
 

@@ -12,4 +12,11 @@ __device__ __forceinline__ void hold(std::uint32_t& value) { asm volatile("" : "
 // comes from another lane can't be had again. The whole warp must call it.
 __device__ __forceinline__ int held(int value) { return __shfl_sync(0xffffffffu, value, 0); }
 
+// What steps on from an address is added to it, not to an index that each access shifts and adds to its array's. Of
+// global memory, read only: the address alone no longer says so (common/load.cuh does).
+template <typename Element>
+__device__ __forceinline__ void hold(const Element*& address) {
+  asm volatile("" : "+l"(address));
+}
+
 }  // namespace convmin::ptx
