@@ -117,7 +117,6 @@ __global__ void __launch_bounds__(Window<Element, kChannelFastest>::kThreads, 1)
   auto* handed_over = reinterpret_cast<int*>(bias_sums + params.channel_range);
   auto* bounds = reinterpret_cast<Bounds*>(handed_over + T::kWarps);
   const Segments<T> segments{sums, bias_sums, staged, pixels, handed_over, warp, lane, work.chunk == 0 && lane == 0};
-  static_assert(T::kWarps * (T::kParts * 32 + 1) <= T::kInputW * T::kInputH * kPitch, "the runs handed over fit");
   static_assert(T::kInputW * T::kInputH * kPitch * 4 <= 1 << kOffsetBits, "an offset fits");
 
   clear_sums(segments, work.outputs);

@@ -29,9 +29,9 @@ template <typename T>
 struct Segments {
   static constexpr int kParts = T::kParts;
 
-  float* sums;        // [range][kParts][32]
-  double* bias_sums;  // [range]; one lane of one block's works for it, so that its precision costs nothing
-  float* columns;     // [pixels][kPitch], and then the runs handed over
+  float* sums;           // [range][kParts][32]
+  double* bias_sums;     // [range]; one lane of one block's works for it, so that its precision costs nothing
+  const float* columns;  // [pixels][kPitch]
   SortedPixel* pixels;
   int* handed_over;  // [kWarps]: the channel, or -1
   int warp, lane;
@@ -76,7 +76,8 @@ struct Segments {
     run.clear();
   }
 
-  // Starts and ends with all of the block's threads in step.
+  // Starts with all of the block's threads in step. When a thread returns, the pixels and their columns are no longer
+  // needed, and the sums are complete after the next barrier.
   __device__ __forceinline__ void sum(const Bounds& bounds) const {
     const int count = bounds.end - bounds.begin;
     const int share = (count + T::kWarps * T::kUnroll - 1) / (T::kWarps * T::kUnroll) * T::kUnroll;
@@ -123,31 +124,19 @@ struct Segments {
       }
     }
     if (lane == 0) handed_over[warp] = carried;
-    __syncthreads();        // the columns have been read: their place takes the runs handed over
-    float* runs = columns;  // [kWarps][kParts][32], then [kWarps] of the bias
-    float* bias_runs = runs + T::kWarps * kParts * 32;
-    if (carried >= 0) {
-#pragma unroll
-      for (int j = 0; j < kParts; ++j) runs[(warp * kParts + j) * 32 + lane] = carry.parts[j];
-      if (lane == 0) bias_runs[warp] = carry.bias;
-    }
-    __syncthreads();
-    // The first of the warps that a channel's run was handed on by adds what they all have of it, in their order.
-    if (carried >= 0 && handed_over[warp - 1] != carried) {
-      float* to = sums + carried * kParts * 32 + lane;
-      Run total;
-#pragma unroll
-      for (int j = 0; j < kParts; ++j) total.parts[j] = to[j * 32];
+    __syncthreads();  // every run that was begun here is settled, and the columns have been read
+    // A run handed on to several warps: each adds what it has of it when those before it have.
+    const int other = handed_over[lane % T::kWarps], before = __shfl_up_sync(0xffffffffu, other, 1);
+    const bool follows = lane > 0 && lane < T::kWarps && other >= 0 && other == before;
+    const unsigned chains = __ballot_sync(0xffffffffu, follows);
+    const int turn = __clz(static_cast<int>(~(chains << (31 - warp))));  // how many followers end with this warp
+    int turns = 1;
+    for (unsigned left = chains; left != 0; left &= left << 1) ++turns;
 #pragma unroll 1
-      for (int from = warp; from < T::kWarps && handed_over[from] == carried; ++from) {
-#pragma unroll
-        for (int j = 0; j < kParts; ++j) total.parts[j] += runs[(from * kParts + j) * 32 + lane];
-        if (keeps_bias) bias_sums[carried] += static_cast<double>(bias_runs[from]);
-      }
-#pragma unroll
-      for (int j = 0; j < kParts; ++j) to[j * 32] = total.parts[j];
+    for (int at = 0; at < turns; ++at) {
+      if (at > 0) __syncthreads();
+      if (carried >= 0 && at == turn) settle(carry, carried);
     }
-    __syncthreads();
   }
 };
 
