@@ -16,6 +16,10 @@ struct alignas(8) SortedPixel {
   std::uint32_t packed;  // channel of the block's range << kOffsetBits | where the pixel's columns are
 
   __device__ __forceinline__ int channel() const { return static_cast<int>(packed >> kOffsetBits); }
+  // Above all pixels of `channel`, and of no others, of a sorted list from there on.
+  static __device__ __forceinline__ std::uint32_t limit(int channel) {
+    return static_cast<std::uint32_t>(channel + 1) << kOffsetBits;
+  }
   __device__ __forceinline__ int place() const { return static_cast<int>(packed & ((1u << kOffsetBits) - 1)); }
 };
 
@@ -61,6 +65,11 @@ struct Segments {
         for (int j = 0; j < kParts; ++j) values[i][j] = from[T::part_offset(j)];
       }
     }
+    __device__ __forceinline__ void start(Run& run, int i) const {
+#pragma unroll
+      for (int j = 0; j < kParts; ++j) run.parts[j] = pixels[i].gradient * values[i][j];
+      run.bias = pixels[i].gradient;
+    }
     __device__ __forceinline__ void add_to(Run& run, int i) const {
 #pragma unroll
       for (int j = 0; j < kParts; ++j) run.parts[j] += pixels[i].gradient * values[i][j];
@@ -68,12 +77,11 @@ struct Segments {
     }
   };
 
-  __device__ __forceinline__ void settle(Run& run, int channel) const {
+  __device__ __forceinline__ void settle(const Run& run, int channel) const {
     float* to = sums + channel * kParts * 32 + lane;
 #pragma unroll
     for (int j = 0; j < kParts; ++j) to[j * 32] += run.parts[j];
     if (keeps_bias) bias_sums[channel] += static_cast<double>(run.bias);
-    run.clear();
   }
 
   // Starts with all of the block's threads in step. When a thread returns, the pixels and their columns are no longer
@@ -103,23 +111,23 @@ struct Segments {
         Run run;
         run.clear();
         current = pixels[at].channel();
+        std::uint32_t limit = SortedPixel::limit(current);
+        const auto add = [&](const auto& batch, int i) {
+          if (batch.pixels[i].packed >= limit) {
+            settle(run, current);
+            current = batch.pixels[i].channel();
+            limit = SortedPixel::limit(current);
+            batch.start(run, i);
+          } else {
+            batch.add_to(run, i);
+          }
+        };
         for (; at + T::kUnroll <= last; at += T::kUnroll) {
           const Batch<T::kUnroll> batch(*this, at);
 #pragma unroll
-          for (int i = 0; i < T::kUnroll; ++i) {
-            const int channel = batch.pixels[i].channel();
-            if (channel != current) settle(run, current);
-            current = channel;
-            batch.add_to(run, i);
-          }
+          for (int i = 0; i < T::kUnroll; ++i) add(batch, i);
         }
-        for (; at < last; ++at) {
-          const Batch<1> batch(*this, at);
-          const int channel = batch.pixels[0].channel();
-          if (channel != current) settle(run, current);
-          current = channel;
-          batch.add_to(run, 0);
-        }
+        for (; at < last; ++at) add(Batch<1>(*this, at), 0);
         settle(run, current);
       }
     }
