@@ -65,11 +65,6 @@ struct Segments {
         for (int j = 0; j < kParts; ++j) values[i][j] = from[T::part_offset(j)];
       }
     }
-    __device__ __forceinline__ void start(Run& run, int i) const {
-#pragma unroll
-      for (int j = 0; j < kParts; ++j) run.parts[j] = pixels[i].gradient * values[i][j];
-      run.bias = pixels[i].gradient;
-    }
     __device__ __forceinline__ void add_to(Run& run, int i) const {
 #pragma unroll
       for (int j = 0; j < kParts; ++j) run.parts[j] += pixels[i].gradient * values[i][j];
@@ -77,10 +72,19 @@ struct Segments {
     }
   };
 
-  __device__ __forceinline__ void settle(const Run& run, int channel) const {
+  // A run that begins here goes on from its channel's sums: no other warp has them until it is left.
+  __device__ __forceinline__ void resume(Run& run, int channel) const {
+    const float* from = sums + channel * kParts * 32 + lane;
+#pragma unroll
+    for (int j = 0; j < kParts; ++j) run.parts[j] = from[j * 32];
+    run.bias = 0;
+  }
+  __device__ __forceinline__ void leave(const Run& run, int channel) const {
     float* to = sums + channel * kParts * 32 + lane;
 #pragma unroll
-    for (int j = 0; j < kParts; ++j) to[j * 32] += run.parts[j];
+    for (int j = 0; j < kParts; ++j) to[j * 32] = run.parts[j];
+  }
+  __device__ __forceinline__ void add_bias(const Run& run, int channel) const {
     if (keeps_bias) bias_sums[channel] += static_cast<double>(run.bias);
   }
 
@@ -109,18 +113,20 @@ struct Segments {
       }
       if (at < last) {
         Run run;
-        run.clear();
         current = pixels[at].channel();
+        resume(run, current);
         std::uint32_t limit = SortedPixel::limit(current);
         const auto add = [&](const auto& batch, int i) {
           if (batch.pixels[i].packed >= limit) {
-            settle(run, current);
+            const Run ended = run;
+            const int channel = current;
+            leave(ended, channel);
             current = batch.pixels[i].channel();
+            resume(run, current);
             limit = SortedPixel::limit(current);
-            batch.start(run, i);
-          } else {
-            batch.add_to(run, i);
+            add_bias(ended, channel);  // while the sums are on their way
           }
+          batch.add_to(run, i);
         };
         for (; at + T::kUnroll <= last; at += T::kUnroll) {
           const Batch<T::kUnroll> batch(*this, at);
@@ -128,7 +134,8 @@ struct Segments {
           for (int i = 0; i < T::kUnroll; ++i) add(batch, i);
         }
         for (; at < last; ++at) add(Batch<1>(*this, at), 0);
-        settle(run, current);
+        leave(run, current);
+        add_bias(run, current);
       }
     }
     if (lane == 0) handed_over[warp] = carried;
@@ -143,7 +150,13 @@ struct Segments {
 #pragma unroll 1
     for (int at = 0; at < turns; ++at) {
       if (at > 0) __syncthreads();
-      if (carried >= 0 && at == turn) settle(carry, carried);
+      if (carried < 0 || at != turn) continue;
+      Run total;
+      resume(total, carried);
+#pragma unroll
+      for (int j = 0; j < kParts; ++j) total.parts[j] += carry.parts[j];
+      leave(total, carried);
+      add_bias(carry, carried);
     }
   }
 };
