@@ -69,13 +69,15 @@ struct WindowLoad {
         if (bits >> i & 1) values[i] = load_read_only(from);
       }
     } else {
+      const Place first = place(warp, lane, 0);
       const Element* from[4];
       bool inside[4];
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        const Place first = place(warp, lane, j);
-        from[j] = at(first);
-        inside[j] = first.channel < channels && column_inside(first.w);
+        const Place here = place(warp, lane, j);
+        from[j] = at(first) + (here.channel - first.channel) * params.input_stride_c +
+                  (here.w - first.w) * params.input_stride_w;
+        inside[j] = here.channel < channels && column_inside(here.w);
       }
 #pragma unroll
       for (int h = 0; h < T::kInputH; ++h) {
