@@ -175,6 +175,7 @@ struct BackwardPlan {
   int input_blocks;
   GradWeightKernel grad_weight;
   // kWindow.
+  bool pairs;         // two 16-bit elements of the input a load, and a tile of twice as many rows
   int column_chunks;  // of 32 input channels
   int channel_range;  // output channels that a block keeps sums of
   int ranges;

@@ -206,7 +206,7 @@ def backward_variant_of(problem: Problem, plan: _C.BackwardPlan) -> tuple[object
     """What of the kernels of grad_weight the problem takes."""
     dtype = str(problem.dtype).removeprefix("torch.")
     if plan["grad_weight"] == "window":
-        return "window", dtype, problem.storage, plan["ranges"] > 1
+        return "window", dtype, problem.storage, plan["ranges"] > 1, plan["pairs"]
     layout = plan["vectors"], plan["slice_images"] > 0, problem.groups > 1
     return "runs", dtype, plan["team"], plan["team_chunks"] > 1, *layout
 
@@ -227,6 +227,10 @@ def backward_problems() -> list[Problem]:
     layouts = (*STORAGES[:2], "offset")
     problems = [s.replace(dtype=d, storage=m, weight_storage=m) for s, d, m in product(shapes, DTYPES, layouts)]
     problems = [p for p in problems if p.k < 10000 or p.storage == "contiguous"]
+    # As few tiles as are loaded in pairs of elements, on a GPU of 132 multiprocessors.
+    pairs = Problem(n=3, c=18, h=194, w=258, k=5, padding=(1, 1))
+    halves = (torch.float16, torch.bfloat16)
+    problems += [pairs.replace(dtype=d, storage=m, weight_storage=m) for d, m in product(halves, STORAGES[:2])]
     met = {backward_variant_of(p, plan_backward(p)) for p in problems}
     rng = random.Random(1)
     drawn = [backward_problem(rng) for _ in range(6000)]

@@ -13,6 +13,7 @@ from support import DTYPES, FILLS, STORAGES, Problem, random_problem
 from torch import Tensor
 
 WIDE = Problem(n=2, c=64, h=19, w=131, k=128)  # 3 x 3 at stride 1, wide enough for the window kernels
+PAIRS = Problem(n=3, c=18, h=194, w=258, k=12, padding=(1, 1))  # so many tiles that 16-bit elements are loaded in pairs
 # Segments of one channel and of many, runs of a pixel and of many segments; by scalars, by vectors, and copied.
 DEPTHWISE = Problem(n=4, c=24, h=60, w=61, k=24, groups=24, stride=(2, 1), padding=(1, 1))
 DEEP = Problem(n=2, c=72, h=28, w=28, k=96, padding=(1, 1))
@@ -47,6 +48,8 @@ PROBLEMS = [
     WIDE.replace(c=72, k=500, w=134, padding=(1, 1)),
     WIDE.replace(c=70, k=35, groups=5, h=40),
     WIDE.replace(n=None, c=128, k=17, h=33, w=256),
+    PAIRS,
+    PAIRS.replace(n=2, c=47, k=130, h=134, w=190, padding=(0, 2)),
 ]
 
 
@@ -61,7 +64,17 @@ def test_against_float64(problem: Problem, storage: str, dtype: torch.dtype, dev
 @pytest.mark.parametrize("spread", SPREADS)
 @pytest.mark.parametrize("storage", ["contiguous", "channels_last"])
 @pytest.mark.parametrize(
-    "problem", [Problem(c=9, k=12, groups=3), WIDE, Problem(k=300, r=1, s=1), DEPTHWISE, DEEP, MANY], ids=str
+    "problem",
+    [
+        Problem(c=9, k=12, groups=3),
+        WIDE,
+        Problem(k=300, r=1, s=1),
+        DEPTHWISE,
+        DEEP,
+        MANY,
+        PAIRS.replace(dtype=torch.half),
+    ],
+    ids=str,
 )
 def test_spreads_of_the_winners(problem: Problem, storage: str, spread: str, device: str) -> None:
     """Runs of a channel of every length, from one pixel to all, and channels that no pixel has."""

@@ -473,6 +473,29 @@ def test_the_window_kernel_gives_way_where_it_reads_the_input_often() -> None:
     assert plan_backward(deep.replace(dtype=torch.bfloat16, storage="channels_last"))["grad_weight"] == "runs"
 
 
+def test_pairs_of_elements_are_aligned() -> None:
+    """Two 16-bit elements a load: pairs of channels, or of a row's pixels, that lie in the image as a whole."""
+    headline = Problem(n=64, c=64, h=256, w=256, k=128, dtype=torch.bfloat16)
+    last = {"storage": "channels_last"}
+    for changes, pairs in (
+        ({}, True),
+        ({"dtype": torch.float16, "padding": (1, 1)}, True),
+        (last, True),
+        ({**last, "w": 255}, True),
+        ({"c": 33}, True),
+        ({"dtype": torch.float32}, False),
+        ({"w": 255}, False),
+        ({**last, "c": 33}, False),
+    ):
+        plan = plan_backward(headline.replace(**changes))
+        assert (plan["grad_weight"], plan["pairs"]) == ("window", pairs), changes
+    description, device = describe(headline), DEVICES["H200"].as_dict()
+    for changed in ({"input_alignment": 2}, {"input_strides": (64 * 257 * 255, 257 * 255, 255, 1)}):
+        plan = _C.plan_backward({**description, **changed}, device, (False, True, True))
+        assert plan["grad_weight"] == "window" and not plan["pairs"], changed
+    assert not plan_backward(headline.replace(n=1, h=24, w=66))["pairs"]  # a block for each tile either way
+
+
 def test_gradients_of_large_inputs_come_in_slices() -> None:
     """At most 2^22 pixels a list; a copy of the input takes at most 128 MiB, where its channels are apart."""
     problem = Problem(n=64, c=128, h=112, w=112, k=128, stride=(2, 2), padding=(1, 1))

@@ -151,6 +151,7 @@ py::dict plan_backward_as_dict(const py::dict& problem, const py::dict& device, 
   result["lanes"] = plan.lanes;
   result["grad_weight"] = name_of(plan.grad_weight);
   result["ranges"] = plan.ranges;
+  result["pairs"] = plan.pairs;
   result["slices"] = plan.slices;
   result["slice_pixels"] = plan.slice_pixels;
   result["slice_images"] = plan.slice_images;

@@ -52,22 +52,22 @@ struct ListLoad {
 
 template <typename T>
 __device__ __forceinline__ void clear_sums(const Segments<T>& segments, int outputs) {
-  for (int i = static_cast<int>(threadIdx.x); i < outputs * T::kParts * 32; i += T::kWarps * 32) segments.sums[i] = 0;
+  for (int i = static_cast<int>(threadIdx.x); i < outputs * kRow; i += T::kWarps * 32) segments.sums[i] = 0;
   for (int i = static_cast<int>(threadIdx.x); i < outputs; i += T::kWarps * 32) segments.bias_sums[i] = 0;
 }
 
-// Partial sums of a block: [range][kParts][32], then [range] of the bias in float64.
-inline constexpr int kParts = 9, kRow = kParts * 32;
+// Partial sums of a block: [range][kTaps][32], then [range] of the bias in float64.
 __host__ __device__ constexpr std::int64_t partial_bytes(std::int64_t range) { return range * (kRow * 4 + 8); }
 
 template <typename T>
 __device__ __forceinline__ void write_sums(const Params& params, const Work& work, const Segments<T>& segments) {
-  static_assert(T::kParts == kParts, "the nine taps");
   const int works = params.ranges * params.column_chunks;
   const std::int64_t place = static_cast<std::int64_t>(blockIdx.x % works) * params.splits + work.split;
   auto* sums =
       reinterpret_cast<float*>(static_cast<char*>(params.partial_sums) + place * partial_bytes(params.channel_range));
-  for (int i = static_cast<int>(threadIdx.x); i < work.outputs * kRow; i += T::kWarps * 32) sums[i] = segments.sums[i];
+  for (int i = static_cast<int>(threadIdx.x); i < work.outputs * kRow; i += T::kWarps * 32) {
+    sums[i / kRow * kRow + T::Lane::slot(i % kRow)] = segments.sums[i];
+  }
   auto* bias_sums = reinterpret_cast<double*>(sums + params.channel_range * kRow);
   for (int i = static_cast<int>(threadIdx.x); i < work.outputs; i += T::kWarps * 32) {
     bias_sums[i] = segments.bias_sums[i];
@@ -92,7 +92,7 @@ __device__ __forceinline__ Sum add_splits(const void* first, std::int64_t step_b
   return total;
 }
 
-// One thread a sum [work][range][kParts][32], then one a channel.
+// One thread a sum [work][range][kTaps][32], then one a channel.
 template <typename Element>
 __global__ void __launch_bounds__(128) conv_scale_min_backward_reduce(const __grid_constant__ Params params) {
   const int works = params.ranges * params.column_chunks;
@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(128) conv_scale_min_backward_reduce(const __gr
     static_cast<Element*>(params.grad_bias)[k] = Numeric<Element>::round(static_cast<float>(total));
     return;
   }
-  const auto lane = static_cast<int>(slot % 32), part = static_cast<int>(slot / 32 % kParts);
+  const auto lane = static_cast<int>(slot % 32), part = static_cast<int>(slot / 32 % kTaps);
   const auto row = static_cast<int>(slot / kRow % params.channel_range);
   const std::int64_t work = slot / kRow / params.channel_range;
   const int channel = static_cast<int>(work % params.column_chunks) * 32 + lane;

@@ -1,5 +1,4 @@
-// grad_weight of a 3 x 3 convolution at stride 1: a tile of 32 channels of the input, staged once, serves all nine
-// taps. The next tile's values are in flight while this one is summed.
+// kWindow's tile of any input: 32 channels of 64 x 6 pixels and their border, widened to float32 in shared memory.
 #pragma once
 
 #include "backward/grad_weight.cuh"
@@ -8,17 +7,57 @@
 
 namespace convmin::backward {
 
+template <typename T>
+struct WindowLoad;
+
 template <typename Element_, bool kChannelFastest_>
 struct Window {
   static constexpr bool kChannelFastest = kChannelFastest_;  // the input's channels are neighbours in memory
   using Element = Element_;
-  static constexpr int kParts = 9, kWarps = kWindowWarps, kUnroll = 3, kThreads = kWarps * 32;
-  static constexpr int kPixels = kWindowPixels;
+  using Load = WindowLoad<Window>;
+  static constexpr int kParts = kTaps, kWarps = kWindowWarps, kUnroll = 3, kThreads = kWarps * 32;
+  static constexpr int kTileH = window_tile_h(false), kPixels = kTileH * kTileW;
   static constexpr int kInputW = kTileW + 2, kInputH = kTileH + 2;
   static constexpr int kLoads = kInputW * kInputH * 32 / kThreads;
   static_assert(kLoads * kThreads == kInputW * kInputH * 32, "every thread loads as much");
+  static constexpr int kPitch = 33;  // of a pixel's 32 columns: columns of pixels meet no bank twice
+  static constexpr int kStagedBytes = kInputW * kInputH * kPitch * 4;
 
-  static __device__ __forceinline__ int part_offset(int part) { return (part / 3 * kInputW + part % 3) * kPitch; }
+  struct Values {
+    float parts[kParts];
+    __device__ __forceinline__ float part(int j) const { return parts[j]; }
+  };
+
+  // A lane is a channel.
+  struct Lane {
+    const char* from;
+    int lane;
+
+    __device__ __forceinline__ Lane(const unsigned char* staged, int lane_)
+        : from(reinterpret_cast<const char*>(staged) + lane_ * 4), lane(lane_) {}
+    __device__ __forceinline__ Values read(int place) const {
+      const auto* at = reinterpret_cast<const float*>(from + place);
+      Values values;
+#pragma unroll
+      for (int j = 0; j < kParts; ++j) values.parts[j] = at[(j / 3 * kInputW + j % 3) * kPitch];
+      return values;
+    }
+    __device__ __forceinline__ void load(const float* row, float (&parts)[kParts]) const {
+#pragma unroll
+      for (int j = 0; j < kParts; ++j) parts[j] = row[j * 32 + lane];
+    }
+    __device__ __forceinline__ void store(float* row, const float (&parts)[kParts]) const {
+#pragma unroll
+      for (int j = 0; j < kParts; ++j) row[j * 32 + lane] = parts[j];
+    }
+    // Where sum i of a row lies in [kTaps][32].
+    static __device__ __forceinline__ int slot(int i) { return i; }
+  };
+
+  // Where a pixel of the tile begins, in bytes.
+  static __device__ __forceinline__ int place(const Params&, int pixel) {
+    return (pixel / kTileW * kInputW + pixel % kTileW) * kPitch * 4;
+  }
 };
 
 // The tile's values on their way through registers.
@@ -43,7 +82,7 @@ struct WindowLoad {
   // of each thread pay.
   __device__ __forceinline__ void fetch(const Params& params, const Work& work, int tile, int warp, int lane) {
     using Element = typename T::Element;
-    const TileCorner origin = tile_corner(params, tile);
+    const TileCorner origin = tile_corner<T::kTileH>(params, tile);
     const int top = origin.oh - params.padding_h, left = origin.ow - params.padding_w;
     const int channels = params.group_channels - work.chunk * 32;
     const auto* corner = static_cast<const Element*>(params.input) + origin.n * params.input_stride_n +
@@ -95,53 +134,14 @@ struct WindowLoad {
     }
   }
 
-  __device__ __forceinline__ void publish(float* staged, int warp, int lane) const {
+  __device__ __forceinline__ void publish(unsigned char* staged, int warp, int lane) const {
 #pragma unroll
     for (int i = 0; i < T::kLoads; ++i) {
       const Place at = place(warp, lane, i);
-      staged[(at.h * T::kInputW + at.w) * kPitch + at.channel] = Numeric<typename T::Element>::widen(values[i]);
+      reinterpret_cast<float*>(staged)[(at.h * T::kInputW + at.w) * T::kPitch + at.channel] =
+          Numeric<typename T::Element>::widen(values[i]);
     }
   }
 };
-
-template <typename Element, bool kChannelFastest>
-__global__ void __launch_bounds__(Window<Element, kChannelFastest>::kThreads, 1)
-    conv_scale_min_grad_weight_window(const __grid_constant__ Params params) {
-  using T = Window<Element, kChannelFastest>;
-  extern __shared__ __align__(16) unsigned char memory[];
-  const Work work(params, static_cast<int>(blockIdx.x));
-  const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
-
-  auto* pixels = reinterpret_cast<SortedPixel*>(memory);
-  auto* staged = reinterpret_cast<float*>(pixels + T::kPixels);
-  float* sums = staged + T::kInputW * T::kInputH * kPitch;
-  auto* bias_sums = reinterpret_cast<double*>(sums + params.channel_range * T::kParts * 32);
-  auto* handed_over = reinterpret_cast<int*>(bias_sums + params.channel_range);
-  auto* bounds = reinterpret_cast<Bounds*>(handed_over + T::kWarps);
-  const Segments<T> segments{sums, bias_sums, staged, pixels, handed_over, warp, lane, work.chunk == 0 && lane == 0};
-  static_assert(T::kInputW * T::kInputH * kPitch * 4 <= 1 << kOffsetBits, "an offset fits");
-
-  clear_sums(segments, work.outputs);
-  const TileRange range = tiles_of(params, work.split);
-  WindowLoad<T> window;
-  ListLoad list;
-  const auto fetch = [&](int tile) {
-    window.fetch(params, work, tile, warp, lane);
-    if (thread < T::kPixels) list.fetch(params, tile, T::kPixels, thread);
-  };
-  if (range.begin < range.end) fetch(range.begin);
-  for (int tile = range.begin; tile < range.end; ++tile) {
-    window.publish(staged, warp, lane);
-    if (thread < T::kPixels) {
-      list.publish(work, thread, pixels, bounds,
-                   [](int place) { return (place / kTileW * T::kInputW + place % kTileW) * kPitch * 4; });
-    }
-    __syncthreads();
-    if (tile + 1 < range.end) fetch(tile + 1);
-    segments.sum(*bounds);
-  }
-  __syncthreads();
-  write_sums(params, work, segments);
-}
 
 }  // namespace convmin::backward

@@ -13,7 +13,7 @@ void set_window(const Problem& problem, const BackwardPlan& plan, char* base, Pa
   params->partial_sums = base + plan.partial_sums;
   params->tiles = static_cast<int>(plan.tiles);
   const std::int64_t tiles_w = ceil_divide(problem.ow, backward::kTileW);
-  params->by_image_tiles = FastDivisor(ceil_divide(problem.oh, backward::kTileH) * tiles_w);
+  params->by_image_tiles = FastDivisor(ceil_divide(problem.oh, backward::window_tile_h(plan.pairs)) * tiles_w);
   params->by_tiles_w = FastDivisor(tiles_w);
   params->column_chunks = plan.column_chunks;
   params->channel_range = plan.channel_range;

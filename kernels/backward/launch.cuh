@@ -6,7 +6,7 @@
 #include "backward/grad_input.cuh"
 #include "backward/grad_input_groups.cuh"
 #include "backward/grad_input_window.cuh"
-#include "backward/grad_weight_window.cuh"
+#include "backward/grad_weight_tiles.cuh"
 #include "backward/launch.h"
 #include "backward/launch_runs.cuh"
 
@@ -36,22 +36,34 @@ cudaError_t launch_grad_input(const Params& params, const BackwardPlan& plan, cu
   return start(kernel, plan.input_blocks, kGeneralThreads, 0, params, stream);
 }
 
+template <typename T>
+cudaError_t launch_window_tiles(const Params& params, const BackwardPlan& plan, cudaStream_t stream) {
+  if (params.tiles > 0) {
+    const std::int64_t blocks = (std::int64_t{params.tiles} + kSortWarps - 1) / kSortWarps;
+    const cudaError_t error = start(conv_scale_min_backward_count<typename T::Element, T::kTileH>, blocks,
+                                    kSortWarps * 32, kSortWarps * sort_shared(params.k, T::kTileH), params, stream);
+    if (error != cudaSuccess) return error;
+  }
+  const int blocks = params.ranges * params.column_chunks * params.splits;
+  return start(conv_scale_min_grad_weight_window<T>, blocks, T::kThreads, plan.weight_shared, params, stream);
+}
+
 template <typename Element>
 cudaError_t launch_grad_weight_window(const Params& params, const BackwardPlan& plan, cudaStream_t stream) {
   if constexpr (sizeof(Element) <= 4) {
-    cudaError_t error = cudaSuccess;
-    if (params.tiles > 0) {
-      const std::int64_t blocks = (std::int64_t{params.tiles} + kSortWarps - 1) / kSortWarps;
-      error = start(conv_scale_min_backward_count<Element>, blocks, kSortWarps * 32, kSortWarps * sort_shared(params.k),
-                    params, stream);
+    const auto launch = params.channel_fastest ? launch_window_tiles<Window<Element, true>>
+                                               : launch_window_tiles<Window<Element, false>>;
+    cudaError_t error = cudaErrorInvalidValue;
+    if constexpr (sizeof(Element) == 2) {
+      const auto launch_pairs = params.channel_fastest ? launch_window_tiles<PairWindow<Element, true>>
+                                                       : launch_window_tiles<PairWindow<Element, false>>;
+      error = (plan.pairs ? launch_pairs : launch)(params, plan, stream);
+    } else {
+      error = launch(params, plan, stream);
     }
     if (error != cudaSuccess) return error;
-    const auto kernel = params.channel_fastest ? conv_scale_min_grad_weight_window<Element, true>
-                                               : conv_scale_min_grad_weight_window<Element, false>;
-    const int works = params.ranges * params.column_chunks;
-    error = start(kernel, works * params.splits, kWindowWarps * 32, plan.weight_shared, params, stream);
-    if (error != cudaSuccess) return error;
-    const std::int64_t slots = static_cast<std::int64_t>(works) * params.channel_range * kRow + params.k;
+    const std::int64_t sums = static_cast<std::int64_t>(params.ranges) * params.column_chunks * params.channel_range;
+    const std::int64_t slots = sums * kRow + params.k;
     return start(conv_scale_min_backward_reduce<Element>, static_cast<int>((slots + 127) / 128), 128, 0, params,
                  stream);
   }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <climits>
+#include <limits>
 
 #include "backward/params.h"
 #include "common/planning.h"
@@ -100,35 +101,65 @@ int best_splits(std::int64_t works, std::int64_t tiles, std::int64_t resident) {
   return best;
 }
 
+// Whether all pairs of neighbouring elements, of channels or else of a row, are aligned in memory and inside the image
+// or outside it as a whole.
+bool has_pairs(const Problem& problem) {
+  const std::int64_t extents[] = {problem.n, problem.c, problem.h, problem.w};
+  const int fastest = problem.input_strides[1] == 1 && problem.input_strides[3] != 1 ? 1 : 3;
+  for (int i = 0; i < 4; ++i) {
+    if (i == fastest ? problem.input_strides[i] != 1 || extents[i] % 2 != 0
+                     : extents[i] > 1 && problem.input_strides[i] % 2 != 0) {
+      return false;
+    }
+  }
+  return element_size(problem.dtype) == 2 && problem.input_alignment >= 4;
+}
+
 // False where the window kernel can't take the problem. Its plan, and how many microseconds it takes.
 bool plan_window(const BackwardProblem& backward, const Device& device, BackwardPlan* plan, double* cost) {
   const Problem& problem = backward.forward;
   constexpr std::int64_t kWindowRange = 128, kMinWindowChannels = 16;
   const std::int64_t range = ceil_divide(problem.k, ceil_divide(problem.k, kWindowRange));
   if (!backward.wants_weight || !is_window(problem) || problem.groups != 1 || problem.c < kMinWindowChannels ||
-      problem.k > kMaxCounted || window_shared(range) > device.shared_memory_per_block ||
-      filled(problem.oh, problem.ow, kTileH, kTileW) < 0.5) {
+      problem.k > kMaxCounted) {
     return false;
   }
-  plan->grad_weight = GradWeightKernel::kWindow;
   plan->column_chunks = static_cast<int>(ceil_divide(problem.c, 32));
-  plan->tiles = problem.n * ceil_divide(problem.oh, kTileH) * ceil_divide(problem.ow, kTileW);
-  if (plan->tiles > INT_MAX) return false;
-  plan->weight_shared = static_cast<int>(window_shared(range));
   plan->channel_range = static_cast<int>(range);
   plan->ranges = static_cast<int>(ceil_divide(problem.k, range));
   const std::int64_t works = static_cast<std::int64_t>(plan->ranges) * plan->column_chunks;
-  plan->splits = best_splits(works, plan->tiles, device.sm_count);
-  // 1.15 ms for the 167 tiles that each block has of 64 x 64 x 256 x 256 -> 128.
-  constexpr double kTile = 6.9, kLaunches = 8;
-  const std::int64_t waves = ceil_divide(works * plan->splits, device.sm_count);
-  *cost = kLaunches + kTile * static_cast<double>(waves * (ceil_divide(plan->tiles, plan->splits) + 1));
-  return true;
+  *cost = std::numeric_limits<double>::infinity();
+  const auto consider = [&](bool pairs, double tile_cost) {
+    const int tile_h = window_tile_h(pairs);
+    const std::int64_t shared = window_shared(range, pairs);
+    const std::int64_t tiles = problem.n * ceil_divide(problem.oh, tile_h) * ceil_divide(problem.ow, kTileW);
+    if (shared > device.shared_memory_per_block || filled(problem.oh, problem.ow, tile_h, kTileW) < 0.5 ||
+        tiles > INT_MAX) {
+      return;
+    }
+    constexpr double kLaunches = 8;
+    const int splits = best_splits(works, tiles, device.sm_count);
+    const std::int64_t waves = ceil_divide(works * splits, device.sm_count);
+    const double expected = kLaunches + tile_cost * static_cast<double>(waves * (ceil_divide(tiles, splits) + 1));
+    if (expected >= *cost) return;
+    *cost = expected;
+    plan->grad_weight = GradWeightKernel::kWindow;
+    plan->pairs = pairs;
+    plan->tiles = tiles;
+    plan->splits = splits;
+    plan->weight_shared = static_cast<int>(shared);
+  };
+  // 1.15 ms for the 167 tiles that each block has of 64 x 64 x 256 x 256 -> 128. A tile of pairs has twice the pixels,
+  // and three quarters of the instructions for each.
+  constexpr double kTile = 6.9, kPairTile = 1.5 * kTile;
+  consider(false, kTile);
+  if (has_pairs(problem)) consider(true, kPairTile);
+  return plan->grad_weight == GradWeightKernel::kWindow;
 }
 
 void reserve_window(BackwardPlan* plan, Workspace* workspace) {
   const std::int64_t works = static_cast<std::int64_t>(plan->ranges) * plan->column_chunks;
-  plan->sorted_pixels = workspace->take(plan->tiles * kWindowPixels * 8);
+  plan->sorted_pixels = workspace->take(plan->tiles * window_tile_h(plan->pairs) * kTileW * 8);
   plan->partial_sums = workspace->take(works * plan->splits * plan->channel_range * (9 * 32 * 4 + 8));
 }
 

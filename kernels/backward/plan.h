@@ -24,11 +24,15 @@ constexpr int window_entry_bytes(int lanes) { return 2 * (strip_tile_rows(lanes)
 
 // grad_weight, kWindow.
 inline constexpr int kWindowWarps = 16;
-inline constexpr int kTileW = 64, kTileH = 6, kWindowPixels = kTileW * kTileH;  // the tile of the output
-inline constexpr int kMaxCounted = 512;                                         // output channels
+inline constexpr int kTileW = 64;  // the tile of the output
+constexpr int window_tile_h(bool pairs) { return pairs ? 12 : 6; }
+// kWindow with pairs of 16-bit elements: 32-bit words from one pixel to the next, and pixels from row to row.
+inline constexpr int kPairPitch = 17, kPairRow = 79;
+inline constexpr int kMaxCounted = 512;  // output channels
 // Bytes of a block's shared memory, as the kernel lays it out, for sums of `range` output channels.
-constexpr std::int64_t window_shared(std::int64_t range) {
-  return range * (9 * 32 * 4 + 8) + (kTileH + 2) * (kTileW + 2) * 33 * 4 + kWindowPixels * 8 + (kWindowWarps + 2) * 4;
+constexpr std::int64_t window_shared(std::int64_t range, bool pairs) {
+  const int rows = window_tile_h(pairs) + 2, row = pairs ? kPairRow * kPairPitch * 4 : (kTileW + 2) * 33 * 4;
+  return range * (9 * 32 * 4 + 8) + rows * row + window_tile_h(pairs) * kTileW * 8 + (kWindowWarps + 2) * 4;
 }
 
 inline constexpr int kSortWarps = 4;

@@ -1,5 +1,5 @@
 // kWindow: a tile's pixels, sorted by channel, added to the sums of their channels. Each warp takes an equal segment of
-// the sorted pixels, whatever the channels are, and keeps a run of one channel in registers; a lane is a column of the
+// the sorted pixels, whatever the channels are, and keeps a run of one channel in registers; a lane has columns of the
 // input. A run that an earlier warp began is handed over and added afterwards, in the order of the warps: so every sum
 // has one owner at a time, and an order that no schedule changes.
 #pragma once
@@ -8,7 +8,7 @@
 
 namespace convmin::backward {
 
-inline constexpr int kPitch = 33;  // of a pixel's 32 columns in shared memory: columns of pixels meet no bank twice
+inline constexpr int kTaps = 9, kRow = kTaps * 32;  // sums of an output channel
 inline constexpr int kOffsetBits = 17;
 
 struct alignas(8) SortedPixel {
@@ -28,14 +28,15 @@ struct Bounds {
   int begin, end;
 };
 
-// T: kParts columns a lane, kWarps, kUnroll, and T::part_offset(part) in elements. A pixel's place is in bytes.
+// T: kParts sums a lane, kWarps, kUnroll; T::Values, what a lane has of a pixel; T::Lane, which reads it and moves a
+// channel's sums. A pixel's place is in bytes.
 template <typename T>
 struct Segments {
   static constexpr int kParts = T::kParts;
 
-  float* sums;           // [range][kParts][32]
-  double* bias_sums;     // [range]; one lane of one block's works for it, so that its precision costs nothing
-  const float* columns;  // [pixels][kPitch]
+  float* sums;        // [range][kRow], of 32 channels under nine taps, as T::Lane has them
+  double* bias_sums;  // [range]; one lane of one block's works for it, so that its precision costs nothing
+  typename T::Lane columns;
   SortedPixel* pixels;
   int* handed_over;  // [kWarps]: the channel, or -1
   int warp, lane;
@@ -53,36 +54,29 @@ struct Segments {
   template <int kCount>
   struct Batch {
     SortedPixel pixels[kCount];
-    float values[kCount][kParts];
+    typename T::Values values[kCount];
 
     __device__ __forceinline__ Batch(const Segments& segments, int at) {
 #pragma unroll
       for (int i = 0; i < kCount; ++i) {
         pixels[i] = segments.pixels[at + i];
-        const auto* from = reinterpret_cast<const float*>(
-            reinterpret_cast<const char*>(segments.columns + segments.lane) + pixels[i].place());
-#pragma unroll
-        for (int j = 0; j < kParts; ++j) values[i][j] = from[T::part_offset(j)];
+        values[i] = segments.columns.read(pixels[i].place());
       }
     }
     __device__ __forceinline__ void add_to(Run& run, int i) const {
 #pragma unroll
-      for (int j = 0; j < kParts; ++j) run.parts[j] += pixels[i].gradient * values[i][j];
+      for (int j = 0; j < kParts; ++j) run.parts[j] += pixels[i].gradient * values[i].part(j);
       run.bias += pixels[i].gradient;
     }
   };
 
   // A run that begins here goes on from its channel's sums: no other warp has them until it is left.
   __device__ __forceinline__ void resume(Run& run, int channel) const {
-    const float* from = sums + channel * kParts * 32 + lane;
-#pragma unroll
-    for (int j = 0; j < kParts; ++j) run.parts[j] = from[j * 32];
+    columns.load(sums + channel * kRow, run.parts);
     run.bias = 0;
   }
   __device__ __forceinline__ void leave(const Run& run, int channel) const {
-    float* to = sums + channel * kParts * 32 + lane;
-#pragma unroll
-    for (int j = 0; j < kParts; ++j) to[j * 32] = run.parts[j];
+    columns.store(sums + channel * kRow, run.parts);
   }
   __device__ __forceinline__ void add_bias(const Run& run, int channel) const {
     if (keeps_bias) bias_sums[channel] += static_cast<double>(run.bias);

@@ -10,6 +10,7 @@ namespace convmin::backward {
 struct TileCorner {
   int n, oh, ow;
 };
+template <int kTileH>
 __device__ __forceinline__ TileCorner tile_corner(const Params& params, int tile) {
   const QuotientRemainder image = params.by_image_tiles.divide(static_cast<std::uint32_t>(tile));
   const QuotientRemainder row = params.by_tiles_w.divide(image.remainder);
@@ -19,31 +20,31 @@ __device__ __forceinline__ TileCorner tile_corner(const Params& params, int tile
 
 // Bins that a lane of the sort adds up, channels and one for what is none; odd, so that the lanes meet no bank twice.
 __host__ __device__ constexpr int sort_lane_bins(int channels) { return (channels + 32) / 32 | 1; }
-__host__ __device__ constexpr int sort_shared(int channels) {  // bytes, of a warp
-  return kWindowPixels * 8 + sort_lane_bins(channels) * 32 * 4;
+__host__ __device__ constexpr int sort_shared(int channels, int tile_h) {  // bytes, of a warp
+  return tile_h * kTileW * 8 + sort_lane_bins(channels) * 32 * 4;
 }
 
 // One warp a tile, which takes its pixels in rounds of 32: no warp waits for another one. A pixel's position is the
 // number of pixels of lower channels, plus those of its own channel in earlier rounds, plus those in its own round's
 // earlier lanes.
-template <typename Element>
+template <typename Element, int kTileH>
 __global__ void __launch_bounds__(kSortWarps * 32)
     conv_scale_min_backward_count(const __grid_constant__ Params params) {
-  constexpr int kRounds = kWindowPixels / 32, kRowRounds = kTileW / 32;
+  constexpr int kPixels = kTileH * kTileW, kRounds = kPixels / 32, kRowRounds = kTileW / 32;
   constexpr unsigned kAll = 0xffffffffu;
-  static_assert(kTileW % 32 == 0 && kWindowPixels <= 1 << kPlaceBits, "a round is a part of a row");
+  static_assert(kTileW % 32 == 0 && kPixels <= 1 << kPlaceBits, "a round is a part of a row");
   extern __shared__ __align__(16) unsigned char memory[];
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int tile = static_cast<int>(blockIdx.x) * kSortWarps + warp;
   if (tile >= params.tiles) return;
   const int lane_bins = sort_lane_bins(params.k);
-  auto* sorted = reinterpret_cast<KeyedGradient*>(memory + warp * sort_shared(params.k));
-  auto* counts = reinterpret_cast<int*>(sorted + kWindowPixels);  // [lane_bins * 32], then each bin's first position
+  auto* sorted = reinterpret_cast<KeyedGradient*>(memory + warp * sort_shared(params.k, kTileH));
+  auto* counts = reinterpret_cast<int*>(sorted + kPixels);  // [lane_bins * 32], then each bin's first position
 
   // As they lie in memory: all of them are under way before one is waited for.
   Element gradients[kRounds];
   int channels[kRounds];
-  const TileCorner corner = tile_corner(params, tile);
+  const TileCorner corner = tile_corner<kTileH>(params, tile);
 #pragma unroll
   for (int part = 0; part < kRowRounds; ++part) {
     const int ow = corner.ow + part * 32 + lane;
@@ -109,9 +110,9 @@ __global__ void __launch_bounds__(kSortWarps * 32)
   }
   __syncwarp();
   const auto* from = reinterpret_cast<const uint4*>(sorted);
-  auto* to = reinterpret_cast<uint4*>(params.sorted_pixels + static_cast<std::int64_t>(tile) * kWindowPixels);
+  auto* to = reinterpret_cast<uint4*>(params.sorted_pixels + static_cast<std::int64_t>(tile) * kPixels);
 #pragma unroll
-  for (int i = lane; i < kWindowPixels / 2; i += 32) to[i] = from[i];
+  for (int i = lane; i < kPixels / 2; i += 32) to[i] = from[i];
 }
 
 }  // namespace convmin::backward

@@ -65,6 +65,7 @@ class BackwardPlan(TypedDict, total=False):
     lanes: int
     grad_weight: str
     ranges: int
+    pairs: bool
     slices: int
     slice_pixels: int
     slice_images: int
