@@ -149,9 +149,9 @@ bool plan_window(const BackwardProblem& backward, const Device& device, Backward
     plan->splits = splits;
     plan->weight_shared = static_cast<int>(shared);
   };
-  // 1.15 ms for the 167 tiles that each block has of 64 x 64 x 256 x 256 -> 128. A tile of pairs has twice the pixels,
-  // and three quarters of the instructions for each.
-  constexpr double kTile = 6.9, kPairTile = 1.5 * kTile;
+  // 1.01 ms for the 167 tiles that each block has of 64 x 64 x 256 x 256 -> 128, or 0.68 ms for 84 of pairs, which have
+  // twice the pixels (H100, NCHW).
+  constexpr double kTile = 6.0, kPairTile = 8.1;
   consider(false, kTile);
   if (has_pairs(problem)) consider(true, kPairTile);
   return plan->grad_weight == GradWeightKernel::kWindow;
@@ -262,10 +262,12 @@ const char* plan_runs(const BackwardProblem& backward, const Device& device, Bac
 
   // Bytes a microsecond and multiprocessor: an H100's L2 gives 132 of them about 5 TB/s, its memory half of that.
   const double input = static_cast<double>(problem.n) * static_cast<double>(problem.c * problem.h * problem.w * size);
-  constexpr double kCached = 32 << 20, kLaunches = 20;
+  // A pass of the sort moves a pixel in 0.16 ns (the same, 0.5 million pixels).
+  constexpr double kCached = 32 << 20, kLaunches = 20, kSortPixel = 1.6e-4;
   const double rate = (input <= kCached ? 32e3 : 20e3) * std::max(1, device.sm_count);
   const double loads = static_cast<double>(plan->output_pixels) * static_cast<double>(columns * size);
-  *cost = plan->slices * kLaunches + (loads + (plan->slice_images > 0 ? 3 * input : 0)) / rate;
+  const double sort = kSortPixel * plan->sort_passes * static_cast<double>(plan->output_pixels);
+  *cost = plan->slices * kLaunches + sort + (loads + (plan->slice_images > 0 ? 3 * input : 0)) / rate;
   return nullptr;
 }
 
