@@ -21,10 +21,11 @@ __device__ __forceinline__ float common_factor(const Params& params) {
   return shared ? largest : 0.0f;
 }
 
-// What a filter's weights are multiplied by, for it to have the common factor: a power of two, and the scale's sign.
-__device__ __forceinline__ float common_ratio(const Params& params, float common, int k) {
+// What the weights of filter k are multiplied by, for it to have the common factor, 1 / `inverse`: a power of two, and
+// the scale's sign.
+__device__ __forceinline__ float common_ratio(const Params& params, float inverse, int k) {
   // A filter of zeros can have any.
-  const float ratio = k < params.k ? fminf(params.channel_factor[k] / common, 1.0f) : 1.0f;
+  const float ratio = k < params.k ? fminf(params.channel_factor[k] * inverse, 1.0f) : 1.0f;
   return params.scale < 0 ? -ratio : ratio;
 }
 
@@ -42,11 +43,12 @@ __device__ __forceinline__ void load_weights(const Params& params, SharedStorage
                                              float common) {
   const int vectors = params.r * params.s * params.chunks * params.blocks_n * T::kWeightTileBytes / 16;
   const auto* source = static_cast<const uint4*>(params.packed_weight);
+  const float inverse = common > 0 ? 1.0f / common : 1.0f;
   for (int i = static_cast<int>(threadIdx.x); i < vectors; i += kThreads) {
     uint4 vector = source[i];
-    if constexpr (T::kScalesFilters) {
+    if (T::kScalesFilters && common > 0) {
       const int row = i / (kRowBytes / 16), k = row / T::kTileN % params.blocks_n * T::kTileN + row % T::kTileN;
-      if (common > 0) vector = scale_weights(vector, common_ratio(params, common, k));
+      vector = scale_weights(vector, common_ratio(params, inverse, k));
     }
     reinterpret_cast<uint4*>(weights)[i] = vector;
   }
@@ -56,16 +58,15 @@ __device__ __forceinline__ void load_weights(const Params& params, SharedStorage
     const float bias = real && params.bias != nullptr
                            ? static_cast<float>(static_cast<const typename T::Element*>(params.bias)[k])
                            : 0.0f;
-    const float addend = common > 0 ? bias / common : bias;
     shared.factor[k] = params.scale < 0 ? -factor : factor;
-    shared.addend[k] = params.scale < 0 ? -addend : addend;
+    shared.addend[k] = params.scale < 0 ? -bias * inverse : bias * inverse;
   }
 }
 
 inline constexpr int kFirstTurnBarrier = 1;  // barrier 0 is __syncthreads
 static_assert(kConsumers == 2, "two warpgroups take turns");
 
-// The input rows under an output row. Of those that come below it, one has been taken into account at most.
+// The input rows under an output row, and the next one below once it has been taken.
 template <typename T>
 class Window {
  public:
