@@ -71,6 +71,7 @@ sanitize: build
 	@$(PY) -c "import sys, torch; torch.cuda.is_available() or sys.exit('make sanitize: torch sees no GPU')"
 	set -e; for tool in memcheck racecheck synccheck; do \
 	  echo "== $$tool"; \
+	  if [ $$tool = racecheck ]; then export CONVMIN_EVERY_LANE_ARRIVES=1; else unset CONVMIN_EVERY_LANE_ARRIVES; fi; \
 	  seq $(JOBS) | PYTHONPATH=python PYTORCH_NO_CUDA_MEMORY_CACHING=1 xargs -P $(JOBS) -I{} \
 	    $(SANITIZER) --tool $$tool --error-exitcode 1 --kernel-name kernel_substring=convmin \
 	    $(PY) tests/sanitize.py --part {}/$(JOBS) $(ARGS); \

@@ -178,7 +178,8 @@ def _fill(
     elif fill == "mixed_filters":
         weight = weight * _magnitudes([weight.shape[0], 1, 1, 1], dtype, generator)
     elif fill == "related_filters":
-        weight = weight * 10.0 ** -(2 * torch.rand([weight.shape[0], 1, 1, 1], generator=generator, dtype=torch.float64))
+        shape = [weight.shape[0], 1, 1, 1]
+        weight = weight / 100.0 ** torch.rand(shape, generator=generator, dtype=torch.float64)
     elif fill == "huge_channel":
         huge_channel(1e4 if half else 1e30)
     elif fill == "silenced_channel":

@@ -86,8 +86,7 @@ def test_graph_capture_and_replay(kernel: str | None, layout: torch.memory_forma
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_filters_of_any_scale(kernel: str | None) -> None:
-    """Powers of two on filters, all of them zeros among these, and on the bias, up to what float32 holds: exact, whether
-    filters are of a size or not."""
+    """Powers of two on filters, one of them all zeros, and on the bias: exact, whether filters are of a size or not."""
     generator = torch.Generator().manual_seed(3)
     near, at_the_limit, beyond, far = 0, 6, 8, 30
     for k, apart, common, offset, scale in (
@@ -123,6 +122,22 @@ def test_filters_of_any_scale(kernel: str | None) -> None:
                 assert torch.equal(values.cpu(), exact[0].float()), (kernel, k, apart, common, offset, scale)
                 if offset == 0:  # else values that differ round to the same
                     assert torch.equal(indices.cpu(), exact[1])
+
+
+def test_every_lane_may_arrive() -> None:
+    """What `make sanitize` has racecheck look at computes the same: a problem large enough for warps that load."""
+    program = """if True:
+        import hashlib, torch, convmin
+        torch.manual_seed(0)
+        x, weight = torch.randn(264, 64, 12, 12).cuda().half(), torch.randn(128, 64, 3, 3).cuda().half()
+        with convmin.force_kernel("sm80"):
+            tile = convmin.explain(x, weight, padding=1).tile
+            results = convmin.conv2d_scale_min_with_indices(x, weight, padding=1)
+        print(tile, hashlib.sha256(b"".join(result.cpu().numpy().tobytes() for result in results)).hexdigest())
+    """
+    one, every = run_python("-c", program), run_python("-c", program, CONVMIN_EVERY_LANE_ARRIVES="1")
+    assert one.returncode == every.returncode == 0, one.stderr + every.stderr
+    assert one.stdout == every.stdout and one.stdout.startswith("(256, 128"), one.stdout + every.stdout
 
 
 def test_nothing_is_read_that_nobody_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
