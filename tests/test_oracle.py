@@ -55,6 +55,16 @@ def scaled_float16_operands(
     return wide[0].float(), wide[1]
 
 
+def equally_scaled_float16_operands(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, scale: float, **kwargs: Any
+) -> Result:
+    """The same with one power of two for all filters, as the Hopper kernel has where they are within 128 of each other:
+    the largest weight comes to lie between 2^14 and 2^15."""
+    power = 2.0 ** (torch.floor(torch.log2(weight.abs().max())) - 14)
+    wide = eager(x.half().double(), ((weight / power).half() * power).double(), bias.double(), scale, **kwargs)
+    return wide[0].float(), wide[1]
+
+
 def truncated_tf32(x: torch.Tensor, weight: torch.Tensor, *rest: Any, **kwargs: Any) -> Result:
     def truncated(t: torch.Tensor) -> torch.Tensor:
         return (t.contiguous().view(torch.int32) & ~0x1FFF).view(torch.float32)
@@ -221,10 +231,11 @@ def test_tf32_operands_pass_in_their_class(problem: Problem) -> None:
     check(tf32_operands, problem, "tf32")
 
 
-@pytest.mark.parametrize("fill", ["normal", "uniform", "integers"])
-def test_float16_operands_pass_as_tf32_within_their_range(fill: str) -> None:
+@pytest.mark.parametrize("fill", ["normal", "uniform", "integers", "related_filters"])
+@pytest.mark.parametrize("operands", [scaled_float16_operands, equally_scaled_float16_operands])
+def test_float16_operands_pass_as_tf32_within_their_range(operands: Callable[..., Result], fill: str) -> None:
     """As many mantissa bits: on ordinary numbers nobody can tell them apart."""
-    check(scaled_float16_operands, BASE.replace(fill=fill), "tf32")
+    check(operands, BASE.replace(fill=fill), "tf32")
 
 
 @pytest.mark.parametrize(
@@ -237,6 +248,7 @@ def test_float16_operands_pass_as_tf32_within_their_range(fill: str) -> None:
         (scaled_float16_operands, "overflow16"),
         (scaled_float16_operands, "silenced_ordinary"),
         (scaled_float16_operands, "balanced_channels"),
+        (equally_scaled_float16_operands, "mixed_filters"),
         (shifted_tap, "normal"),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
