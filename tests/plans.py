@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
+
 import convmin
 from convmin import _C
-from support import Problem
+from support import Problem, random_problem
 
 # Compute capability, multiprocessors, shared memory per block (opt-in) and per multiprocessor.
 DEVICES = {
@@ -64,3 +66,11 @@ def plan_backward(
     problem: Problem, device: str = "H200", wanted: tuple[bool, bool, bool] = (True, True, True)
 ) -> _C.BackwardPlan:
     return _C.plan_backward(describe(problem), DEVICES[device].as_dict(), wanted)
+
+
+def large_problem(rng: random.Random) -> Problem:
+    """Sizes that no test could allocate, too."""
+    problem = random_problem(rng, max_products=10**9)
+    if rng.random() < 0.5:
+        problem = problem.replace(n=2 ** rng.randint(0, 12), h=rng.randint(16, 5000), w=rng.randint(16, 5000))
+    return problem
