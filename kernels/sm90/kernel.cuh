@@ -71,7 +71,7 @@ template <typename T>
 class Window {
  public:
   __device__ __forceinline__ Window(const Params& params, SharedStorage<T>& shared)
-      : shared_(shared), ring_(ptx::held(params.ring)) {
+      : shared_(shared), ring_(ptx::uniform(params.ring)) {
     for (int r = 0; r < params.window; r += params.dilation_h) taps_ |= 1u << r;
   }
 
@@ -120,7 +120,8 @@ __device__ __forceinline__ void consume(const Params& params, SharedStorage<T>& 
   typename Epilogue<T>::Affine affine;
   affine.load(shared.addend);
   Window<T> window(params, shared);
-  const int k = ptx::held(params.k), blocks_n = ptx::held(params.blocks_n), rows_under = ptx::held(params.window);
+  const int k = ptx::uniform(params.k), blocks_n = ptx::uniform(params.blocks_n),
+            rows_under = ptx::uniform(params.window);
   Runs runs(params);
   for (Run run; runs.next(run);) {
     int missing = rows_under;  // rows to wait for before the next output row

@@ -2,6 +2,7 @@
 // over taps, chunks of channels and steps of 16. A tap is a shift of the input row's start address, nothing more.
 #pragma once
 
+#include "ptx/hold.cuh"
 #include "ptx/wgmma.cuh"
 #include "sm90/ring.cuh"
 #include "sm90/traits.h"
@@ -26,10 +27,9 @@ struct Mainloop {
     const int tap_units = params.dilation_w * kRowBytes / kUnit;
     const int slot_units = chunks * chunk_units;
     const int weight_units = params.blocks_n * T::kWeightTileBytes / kUnit;
-    // Lane 0's copies: the compiler then knows that they are the warp's, and computes descriptors in uniform registers.
-    const std::uint32_t rows = ptx::wgmma_descriptor(__shfl_sync(0xffffffffu, ring + pixels, 0));
-    std::uint32_t b = ptx::wgmma_descriptor(__shfl_sync(0xffffffffu, weights + block_n * T::kWeightTileBytes, 0));
-    int slot = __shfl_sync(0xffffffffu, head, 0);
+    const std::uint32_t rows = ptx::wgmma_descriptor(ptx::uniform(ring + pixels));
+    std::uint32_t b = ptx::wgmma_descriptor(ptx::uniform(weights + block_n * T::kWeightTileBytes));
+    int slot = ptx::uniform(head);
     ptx::wgmma_fence();
 #pragma unroll
     for (int r = 0; r < r_end; ++r) {

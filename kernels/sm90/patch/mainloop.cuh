@@ -2,6 +2,7 @@
 // start address; the groups of 8 output pixels under a descriptor lie a row of the patch apart.
 #pragma once
 
+#include "ptx/hold.cuh"
 #include "ptx/wgmma.cuh"
 #include "sm90/patch/shared.cuh"
 #include "sm90/patch/traits.h"
@@ -18,12 +19,12 @@ class Mainloop {
       : params_(params), shared_(shared), leader_(threadIdx.x % 128 == 0) {
     const Patch& patch = params.patch;
     const int stride = patch.subtile_w == kSubtile ? 8 : params.stride_h * patch.halo_w;
-    high_ = ptx::wgmma_descriptor_high(uniform(stride * kRowBytes));
+    high_ = ptx::wgmma_descriptor_high(ptx::uniform<std::uint32_t>(stride * kRowBytes));
 #pragma unroll
     for (int i = 0; i < T::kPerConsumer; ++i) {
       const int subtile = first_subtile + i, x = subtile % patch.subtiles_x, rest = subtile / patch.subtiles_x;
       const int y = rest % patch.subtiles_y, n = rest / patch.subtiles_y;
-      subtile_[i] = uniform(
+      subtile_[i] = ptx::uniform(
           (n * patch.image_pixels + y * patch.subtile_h * params.stride_h * patch.halo_w + x * patch.subtile_w) *
           kRowUnits);
     }
@@ -38,13 +39,13 @@ class Mainloop {
     for (int chunk = unit.first_chunk; chunk < unit.end_chunk; ++chunk) {
       if (first || !params_.resident) input_.wait_full(shared_.input);
       const std::uint32_t slot =
-          ptx::wgmma_descriptor(uniform(shared_.slots + input_.slot * params_.patch.pixels * kRowBytes));
+          ptx::wgmma_descriptor(ptx::uniform(shared_.slots + input_.slot * params_.patch.pixels * kRowBytes));
       const int channels = min(params_.group_channels - chunk * T::kChunk, T::kChunk);
       const int steps = (channels + T::kChunk / T::kSteps - 1) / (T::kChunk / T::kSteps);
       for (int tap = 0; tap < taps; ++tap) {
         weight_.wait_full(shared_.weight);
-        const std::uint32_t a = slot + uniform(shared_.taps[tap]);
-        const std::uint32_t b = ptx::wgmma_descriptor(uniform(shared_.stages + weight_.slot * T::kStageBytes));
+        const std::uint32_t a = slot + ptx::uniform(shared_.taps[tap]);
+        const std::uint32_t b = ptx::wgmma_descriptor(ptx::uniform(shared_.stages + weight_.slot * T::kStageBytes));
         ptx::wgmma_fence();
         if (steps == T::kSteps) {
 #pragma unroll
@@ -71,11 +72,6 @@ class Mainloop {
 
  private:
   static constexpr int kRowUnits = kRowBytes / 16;  // descriptors count 16 bytes
-
-  // Lane 0's copy: the compiler then knows that it is the warp's, and computes descriptors in uniform registers.
-  static __device__ __forceinline__ std::uint32_t uniform(std::uint32_t value) {
-    return __shfl_sync(0xffffffffu, value, 0);
-  }
 
   __device__ __forceinline__ void multiply(Accumulators& accumulators, std::uint32_t a, std::uint32_t b, int step,
                                            int accumulate) const {
