@@ -4,6 +4,7 @@
 // are spread.
 #include "backward/list.h"
 #include "backward/read.cuh"
+#include "common/warp_scan.cuh"
 
 namespace convmin::backward {
 namespace {
@@ -128,12 +129,7 @@ __global__ void __launch_bounds__(kListThreads)
   const Range range = part_of(block_range(params), warp, kListWarps);
   count_digits(params, pass, range, counters);
 
-  std::uint32_t inclusive = total;
-#pragma unroll
-  for (int step = 1; step < 32; step *= 2) {
-    const std::uint32_t lower = __shfl_up_sync(0xffffffffu, inclusive, step);
-    if (lane >= step) inclusive += lower;
-  }
+  const std::uint32_t inclusive = inclusive_sum(total, lane);
   if (lane == 31) warp_totals[warp] = inclusive;
   __syncthreads();
   std::uint32_t base = inclusive - total;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "backward/read.cuh"
+#include "common/warp_scan.cuh"
 
 namespace convmin::backward {
 
@@ -31,7 +32,6 @@ template <typename Element, int kTileH>
 __global__ void __launch_bounds__(kSortWarps * 32)
     conv_scale_min_backward_count(const __grid_constant__ Params params) {
   constexpr int kPixels = kTileH * kTileW, kRounds = kPixels / 32, kRowRounds = kTileW / 32;
-  constexpr unsigned kAll = 0xffffffffu;
   static_assert(kTileW % 32 == 0 && kPixels <= 1 << kPlaceBits, "a round is a part of a row");
   extern __shared__ __align__(16) unsigned char memory[];
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(kSortWarps * 32)
   };
   unsigned same[kRounds];
 #pragma unroll
-  for (int r = 0; r < kRounds; ++r) same[r] = __match_any_sync(kAll, bin_of(channels[r]));
+  for (int r = 0; r < kRounds; ++r) same[r] = __match_any_sync(0xffffffffu, bin_of(channels[r]));
   int ranks[kRounds];
 #pragma unroll
   for (int r = 0; r < kRounds; ++r) {
@@ -85,13 +85,7 @@ __global__ void __launch_bounds__(kSortWarps * 32)
   int* own = counts + lane * lane_bins;
   int total = 0;
   for (int i = 0; i < lane_bins; ++i) total += own[i];
-  int inclusive = total;
-#pragma unroll
-  for (int step = 1; step < 32; step *= 2) {
-    const int lower = __shfl_up_sync(kAll, inclusive, step);
-    if (lane >= step) inclusive += lower;
-  }
-  int position = inclusive - total;
+  int position = inclusive_sum(total, lane) - total;
   for (int i = 0; i < lane_bins; ++i) {
     const int count = own[i];
     own[i] = position;
