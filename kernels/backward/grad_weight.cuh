@@ -24,6 +24,31 @@ struct Work {
   }
 };
 
+// The input under a tile: where the block's channels of its first pixel lie, and what of it is inside the image. Loads
+// step from address to address by additions, and test a predicate each.
+template <typename T>
+struct TileInput {
+  using Element = typename T::Element;
+  const Params& params;
+  int top, left, channels;
+  const Element* corner;
+
+  __device__ __forceinline__ TileInput(const Params& params_, const Work& work, int tile) : params(params_) {
+    const TileCorner origin = tile_corner<T::kTileH>(params, tile);
+    top = origin.oh - params.padding_h, left = origin.ow - params.padding_w - T::shift(params);
+    channels = params.group_channels - work.chunk * 32;
+    corner = static_cast<const Element*>(params.input) + origin.n * params.input_stride_n +
+             work.chunk * 32 * params.input_stride_c + top * params.input_stride_h + left * params.input_stride_w;
+  }
+
+  __device__ __forceinline__ bool row_inside(int h) const {
+    return static_cast<unsigned>(top + h) < static_cast<unsigned>(params.h);
+  }
+  __device__ __forceinline__ bool column_inside(int w) const {
+    return static_cast<unsigned>(left + w) < static_cast<unsigned>(params.w);
+  }
+};
+
 // A tile's sorted pixels on their way into shared memory, one a thread.
 struct ListLoad {
   KeyedGradient pixel;

@@ -105,22 +105,15 @@ struct PairLoad {
   std::uint32_t values[kLoads];
 
   __device__ __forceinline__ void fetch(const Params& params, const Work& work, int tile, int warp, int lane) {
-    const TileCorner origin = tile_corner<T::kTileH>(params, tile);
-    const int top = origin.oh - params.padding_h, left = origin.ow - params.padding_w - T::shift(params);
-    const int channels = params.group_channels - work.chunk * 32;
-    const auto* corner = static_cast<const Element*>(params.input) + origin.n * params.input_stride_n +
-                         work.chunk * 32 * params.input_stride_c + top * params.input_stride_h +
-                         left * params.input_stride_w;
-    const auto row_inside = [&](int h) { return static_cast<unsigned>(top + h) < static_cast<unsigned>(params.h); };
-    const auto column_inside = [&](int w) { return static_cast<unsigned>(left + w) < static_cast<unsigned>(params.w); };
+    const TileInput<T> input(params, work, tile);
     const auto load = [](const Element* from) { return load_read_only(reinterpret_cast<const std::uint32_t*>(from)); };
     if constexpr (T::kChannelFastest) {
       // A row a warp, half of it for each half of the lanes.
       const int first = lane / 16 * kColumns;
-      const bool inside = warp < T::kInputH && lane % 16 * 2 < channels && row_inside(warp);
-      const int begin = max(-left - first, 0), end = min(params.w - left - first, kColumns);
+      const bool inside = warp < T::kInputH && lane % 16 * 2 < input.channels && input.row_inside(warp);
+      const int begin = max(-input.left - first, 0), end = min(params.w - input.left - first, kColumns);
       const std::uint64_t bits = inside && begin < end ? (std::uint64_t{1} << end) - (std::uint64_t{1} << begin) : 0;
-      const Element* from = corner + lane % 16 * 2 + warp * params.input_stride_h + first * params.input_stride_w;
+      const Element* from = input.corner + lane % 16 * 2 + warp * params.input_stride_h + first * params.input_stride_w;
 #pragma unroll
       for (int i = 0; i < kLoads; ++i, from += params.input_stride_w) {
         ptx::hold(from);
@@ -133,12 +126,12 @@ struct PairLoad {
       bool inside[2];
 #pragma unroll
       for (int j = 0; j < 2; ++j) {
-        from[j] = corner + (warp * 2 + j) * params.input_stride_c + lane * 2;
-        inside[j] = warp * 2 + j < channels && column_inside(lane * 2);
+        from[j] = input.corner + (warp * 2 + j) * params.input_stride_c + lane * 2;
+        inside[j] = warp * 2 + j < input.channels && input.column_inside(lane * 2);
       }
 #pragma unroll
       for (int h = 0; h < T::kInputH; ++h) {
-        const bool row = row_inside(h);
+        const bool row = input.row_inside(h);
 #pragma unroll
         for (int j = 0; j < 2; ++j, from[j - 1] += params.input_stride_h) {
           ptx::hold(from[j]);
@@ -147,12 +140,12 @@ struct PairLoad {
         }
       }
       const int channel = lane / 2 * 2, column = 64 + lane % 2 * 2;
-      const bool last = warp < T::kInputH && row_inside(warp) && column_inside(column);
-      const Element* at = corner + channel * params.input_stride_c + warp * params.input_stride_h + column;
+      const bool last = warp < T::kInputH && input.row_inside(warp) && input.column_inside(column);
+      const Element* at = input.corner + channel * params.input_stride_c + warp * params.input_stride_h + column;
 #pragma unroll
       for (int j = 0; j < 2; ++j) {
         values[2 * T::kInputH + j] = 0;
-        if (last && channel + j < channels) values[2 * T::kInputH + j] = load(at + j * params.input_stride_c);
+        if (last && channel + j < input.channels) values[2 * T::kInputH + j] = load(at + j * params.input_stride_c);
       }
     }
   }

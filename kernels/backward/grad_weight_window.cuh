@@ -54,6 +54,8 @@ struct Window {
     static __device__ __forceinline__ int slot(int i) { return i; }
   };
 
+  // Columns that are loaded to the left of the first one needed.
+  static __device__ __forceinline__ int shift(const Params&) { return 0; }
   // Where a pixel of the tile begins, in bytes.
   static __device__ __forceinline__ int place(const Params&, int pixel) {
     return (pixel / kTileW * kInputW + pixel % kTileW) * kPitch * 4;
@@ -78,27 +80,19 @@ struct WindowLoad {
     return {row % 32, row / 32, 64 + lane % 2};
   }
 
-  // Addresses go by additions, and every bound is one predicate of the thread: what a load costs beyond that, 33 loads
-  // of each thread pay.
+  // What a load costs beyond an addition and a predicate, 33 loads of each thread pay.
   __device__ __forceinline__ void fetch(const Params& params, const Work& work, int tile, int warp, int lane) {
     using Element = typename T::Element;
-    const TileCorner origin = tile_corner<T::kTileH>(params, tile);
-    const int top = origin.oh - params.padding_h, left = origin.ow - params.padding_w;
-    const int channels = params.group_channels - work.chunk * 32;
-    const auto* corner = static_cast<const Element*>(params.input) + origin.n * params.input_stride_n +
-                         work.chunk * 32 * params.input_stride_c + top * params.input_stride_h +
-                         left * params.input_stride_w;
+    const TileInput<T> input(params, work, tile);
     const Element zero = Numeric<Element>::round(0);
-    const auto row_inside = [&](int h) { return static_cast<unsigned>(top + h) < static_cast<unsigned>(params.h); };
-    const auto column_inside = [&](int w) { return static_cast<unsigned>(left + w) < static_cast<unsigned>(params.w); };
     const auto at = [&](const Place& place) {
-      return corner + place.channel * params.input_stride_c + place.h * params.input_stride_h +
+      return input.corner + place.channel * params.input_stride_c + place.h * params.input_stride_h +
              place.w * params.input_stride_w;
     };
     if constexpr (T::kChannelFastest) {
       const Place first = place(warp, lane, 0);
-      const bool inside = lane < channels && row_inside(first.h);
-      const int begin = max(-left - first.w, 0), end = min(params.w - left - first.w, T::kLoads);
+      const bool inside = lane < input.channels && input.row_inside(first.h);
+      const int begin = max(-input.left - first.w, 0), end = min(params.w - input.left - first.w, T::kLoads);
       const std::uint64_t bits = inside && begin < end ? (std::uint64_t{1} << end) - (std::uint64_t{1} << begin) : 0;
       const Element* from = at(first);
 #pragma unroll
@@ -116,11 +110,11 @@ struct WindowLoad {
         const Place here = place(warp, lane, j);
         from[j] = at(first) + (here.channel - first.channel) * params.input_stride_c +
                   (here.w - first.w) * params.input_stride_w;
-        inside[j] = here.channel < channels && column_inside(here.w);
+        inside[j] = here.channel < input.channels && input.column_inside(here.w);
       }
 #pragma unroll
       for (int h = 0; h < T::kInputH; ++h) {
-        const bool row = row_inside(h);
+        const bool row = input.row_inside(h);
 #pragma unroll
         for (int j = 0; j < 4; ++j, from[j - 1] += params.input_stride_h) {
           ptx::hold(from[j]);
@@ -130,7 +124,9 @@ struct WindowLoad {
       }
       const Place last = place(warp, lane, 32);
       values[32] = zero;
-      if (last.channel < channels && row_inside(last.h) && column_inside(last.w)) values[32] = load_read_only(at(last));
+      if (last.channel < input.channels && input.row_inside(last.h) && input.column_inside(last.w)) {
+        values[32] = load_read_only(at(last));
+      }
     }
   }
 

@@ -108,7 +108,7 @@ Params make_params(const BackwardProblem& backward, const BackwardPlan& plan, co
   params.channel_chunks = plan.channel_chunks;
   params.chunk_groups = plan.chunk_groups;
   params.input_pixels = problem.n * problem.h * problem.w;
-  params.channel_fastest = problem.input_strides[1] == 1 && problem.input_strides[3] != 1;
+  params.channel_fastest = backward::channel_fastest(problem);
   if (plan.grad_weight == GradWeightKernel::kWindow) set_window(problem, plan, base, &params);
   if (plan.grad_weight == GradWeightKernel::kRuns) set_runs(backward, plan, base, &params);
   return params;

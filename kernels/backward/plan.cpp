@@ -105,7 +105,7 @@ int best_splits(std::int64_t works, std::int64_t tiles, std::int64_t resident) {
 // or outside it as a whole.
 bool has_pairs(const Problem& problem) {
   const std::int64_t extents[] = {problem.n, problem.c, problem.h, problem.w};
-  const int fastest = problem.input_strides[1] == 1 && problem.input_strides[3] != 1 ? 1 : 3;
+  const int fastest = channel_fastest(problem) ? 1 : 3;
   for (int i = 0; i < 4; ++i) {
     if (i == fastest ? problem.input_strides[i] != 1 || extents[i] % 2 != 0
                      : extents[i] > 1 && problem.input_strides[i] % 2 != 0) {

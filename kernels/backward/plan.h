@@ -25,6 +25,11 @@ constexpr int window_entry_bytes(int lanes) { return 2 * (strip_tile_rows(lanes)
 // grad_weight, kWindow.
 inline constexpr int kWindowWarps = 16;
 inline constexpr int kTileW = 64;  // the tile of the output
+// Whether the input's channels are neighbours in memory, else its columns are.
+inline bool channel_fastest(const Problem& problem) {
+  return problem.input_strides[1] == 1 && problem.input_strides[3] != 1;
+}
+
 constexpr int window_tile_h(bool pairs) { return pairs ? 12 : 6; }
 // kWindow with pairs of 16-bit elements: 32-bit words from one pixel to the next, and pixels from row to row.
 inline constexpr int kPairPitch = 17, kPairRow = 79;
