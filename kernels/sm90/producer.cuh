@@ -210,7 +210,7 @@ class Producer {
           }
         }
         if constexpr (T::kChecksRange) {
-          outside = range.template outside<2, 4>([&](int pixel) {
+          outside = range.template outside<Q::kFirstLane, Q::kLastLane>([&](int pixel) {
             bool nonzero = false;
 #pragma unroll
             for (const Q& item : share.items) {

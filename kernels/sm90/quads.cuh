@@ -19,10 +19,14 @@ struct Quads {
 
   Vector channels[kChannels];
 
-  // Of which quad and pack of channels a thread's first item is; its second is kPerPixel / 2 packs on. The 8 lanes
-  // whose stores go together hold 4 packs of 2 neighbouring quads, which the swizzle spreads over all banks.
-  static __device__ __forceinline__ int quad_of(int thread) { return thread / 8 * 2 + thread % 2; }
-  static __device__ __forceinline__ int pack_of(int thread) { return thread / 2 % 4; }
+  // Of which quad and pack of channels a thread's first item is; its second is kPerPixel / 2 packs on. A warp has four
+  // packs of eight quads. Eight neighbouring lanes, whose accesses go together, have eight quads, 16 bytes of float32
+  // each, from all of the cache's banks; and every two of them another pack, so that the swizzle spreads their stores
+  // over all banks too.
+  static __device__ __forceinline__ int quad_of(int thread) { return thread / 32 * 8 + thread % 8; }
+  static __device__ __forceinline__ int pack_of(int thread) { return (thread / 8 ^ thread / 2) % 4; }
+  // The bits of a lane's number in which those of one quad differ.
+  static constexpr int kFirstLane = 8, kLastLane = 16;
 
   // `source` points to the quad's first pixel in the first of `count` channels; outside the image all are zeros.
   __device__ __forceinline__ void load(const Element* source, std::int64_t stride_c, bool inside, int count) {
