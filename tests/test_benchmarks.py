@@ -53,6 +53,18 @@ def test_shapes() -> None:
         select(["headlin"])
 
 
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_rows_outside(share: float) -> None:
+    """So many rows of float32 hold a value beyond float16, the rest lies in 0 to 1; of other dtypes none does."""
+    shape = Shape("x", "x", 20, 2, 50, 6, 3, 3, 3, outside=share)
+    x = make(Case(shape, "tf32", "nchw", "forward"), torch.device("cpu")).x
+    rows = x.isclose(torch.tensor(1e5)).any(dim=3).any(dim=1)
+    assert float(rows.float().mean()) == pytest.approx(share, abs=0.05)
+    assert float(x.where(x < 1e4, 0.0).max()) <= 1.0 and not x.half().isinf().any(dim=3).any(dim=1)[~rows].any()
+    assert float(make(Case(shape, "bfloat16", "nchw", "forward"), torch.device("cpu")).x.max()) <= 1.0
+    assert ("outside" in str(shape)) == (share > 0)
+
+
 def test_flop_and_filter() -> None:
     """By hand: 2 images of 5 x 5 pixels, 8 channels from 4 by 9 taps, and two operations to a multiply-add."""
     shape = Shape("x", "x", 2, 8, 10, 10, 8, 3, 3, stride=2, padding=1, groups=2)

@@ -12,6 +12,7 @@ from torch import Tensor
 from convmin.bench.shapes import Shape
 
 SCALE = 2.0
+OUTSIDE = 1e5  # beyond float16's range
 LAYOUTS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
 MODES = ("forward", "training")
 
@@ -92,6 +93,9 @@ def make(case: Case, device: torch.device) -> Problem:
     x = uniform(shape.n, shape.c, shape.h, shape.w, low=0.0, high=1.0)
     weight = uniform(shape.k, shape.c // shape.groups, shape.r, shape.s, low=-bound, high=bound)
     bias = uniform(shape.k, low=-bound, high=bound)
+    if shape.outside > 0 and dtype == torch.float32:
+        rows = torch.rand(shape.n, shape.h, device=device, generator=generator) < shape.outside
+        x[:, 0, :, shape.w // 2].masked_fill_(rows, OUTSIDE)
     x, weight = (tensor.contiguous(memory_format=LAYOUTS[case.layout]) for tensor in (x, weight))
     grad_output = uniform(shape.n, 1, *shape.output, low=-1.0, high=1.0) if training else None
     for tensor in (x, weight, bias):

@@ -8,7 +8,11 @@ import math
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """One convolution: input [n, c, h, w], weight [k, c / groups, r, s]; stride and padding are the same both ways."""
+    """One convolution: input [n, c, h, w], weight [k, c / groups, r, s]; stride and padding are the same both ways.
+
+    Of float32 inputs a share of rows, ``outside``, holds a value that float16 can't: there a kernel that multiplies
+    float32 as float16 has to do something else.
+    """
 
     name: str
     family: str
@@ -22,6 +26,7 @@ class Shape:
     stride: int = 1
     padding: int = 0
     groups: int = 1
+    outside: float = 0.0
 
     @property
     def output(self) -> tuple[int, int]:
@@ -43,6 +48,7 @@ class Shape:
 
     def __str__(self) -> str:
         extra = f"/{self.stride}" * (self.stride > 1) + f" g{self.groups}" * (self.groups > 1)
+        extra += f", {self.outside:.0%} of rows outside" * (self.outside > 0)
         return f"{self.n}x{self.c}x{self.h}x{self.w}->{self.k} {self.r}x{self.s}{extra}"
 
 
@@ -113,6 +119,10 @@ def _families() -> dict[str, list[Shape]]:
             Shape("1000-out", "channels", 8, 64, 64, 64, 1000, 3, 3, padding=1),
             Shape("33-in", "channels", 8, 33, 128, 128, 128, 3, 3, padding=1),
             Shape("1024-in", "channels", 8, 1024, 32, 32, 128, 3, 3, padding=1),
+        ],
+        # The headline where rows leave float16's range.
+        "range": [
+            Shape(f"range-{share:.0%}", "range", 64, 64, 256, 256, 128, 3, 3, outside=share) for share in (0.01, 1.0)
         ],
         # The headline's layer from one image to 64, and on one image of 32 pixels a side to 2048.
         "batch": [Shape(f"batch-{n}", "batch", n, 64, 256, 256, 128, 3, 3) for n in (1, 2, 4, 8, 16, 32, 64)],
