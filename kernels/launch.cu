@@ -17,9 +17,9 @@
 namespace convmin {
 namespace {
 
-// The portable kernel over the tiles that another one noted.
-int launch_fallback(const Problem& problem, const Plan& plan, const Arguments& arguments, const Fallback& tiles,
-                    cudaStream_t stream) {
+// The portable kernel over the tiles that another one noted; a build without tensor cores has no other.
+[[maybe_unused]] int launch_fallback(const Problem& problem, const Plan& plan, const Arguments& arguments,
+                                     const Fallback& tiles, cudaStream_t stream) {
   const Plan portable = simt::plan_for_tiles(problem, plan.gather, plan.fallback_blocks);
   Arguments rest = arguments;
   rest.workspace = static_cast<char*>(arguments.workspace) + plan.fallback_workspace;

@@ -233,20 +233,6 @@ assert convmin.explain(x, weight).precision in ("ieee", "{precision}")
     assert finished.returncode == 0, finished.stderr
 
 
-@pytest.mark.multi_gpu
-def test_the_inputs_device_is_used_not_the_current_one() -> None:
-    """Tensors on the second GPU while the first is current."""
-    results = []
-    for device in ("cpu", "cuda:1"):
-        x, weight, bias = Problem(fill="integers").tensors(device)
-        leaves = [t.requires_grad_() for t in (x, weight, bias) if t is not None]
-        with torch.cuda.device(0):
-            values = convmin.conv2d_scale_min(x, weight, bias)
-            results.append([values, *torch.autograd.grad(values.sum(), leaves)])
-        assert all(t.device == x.device for t in results[-1])
-    assert all(torch.equal(mine.cpu(), theirs) for mine, theirs in zip(*results[::-1], strict=True))
-
-
 def test_a_failed_call_leaves_the_device_usable() -> None:
     """An error is raised before any launch."""
     x, weight, bias = Problem().tensors("cuda")

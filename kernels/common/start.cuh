@@ -5,16 +5,15 @@
 
 #include <cstdint>
 
+#include "common/shared_memory.h"
+
 namespace convmin {
 
 template <typename Kernel, typename Params>
 cudaError_t start(Kernel kernel, std::int64_t blocks, int threads, int shared, const Params& params,
                   cudaStream_t stream) {
-  constexpr int kWithoutAsking = 48 << 10;
-  if (shared > kWithoutAsking) {
-    const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
-    if (error != cudaSuccess) return error;
-  }
+  const cudaError_t error = allow_shared_memory(reinterpret_cast<const void*>(kernel), shared);
+  if (error != cudaSuccess) return error;
   kernel<<<static_cast<unsigned>(blocks), threads, static_cast<std::size_t>(shared), stream>>>(params);
   return cudaGetLastError();
 }

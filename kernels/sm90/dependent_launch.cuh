@@ -4,12 +4,14 @@
 
 #include <cuda_runtime.h>
 
+#include "common/shared_memory.h"
+
 namespace convmin::sm90 {
 
 template <typename Params>
 cudaError_t launch_dependent(void (*kernel)(Params), bool dependent, unsigned blocks, int threads, int shared_memory,
                              cudaStream_t stream, const Params& params) {
-  const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_memory);
+  const cudaError_t error = allow_shared_memory(reinterpret_cast<const void*>(kernel), shared_memory);
   if (error != cudaSuccess) return error;
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
