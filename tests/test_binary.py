@@ -128,6 +128,24 @@ def test_wgmma_is_not_waited_for_one_by_one() -> None:
         assert 2 * found.count("WARPGROUP.DEPBAR") < found.count("HGMMA"), name
 
 
+def test_it_builds_without_tensor_cores() -> None:
+    """For GPUs before Ampere alone: what chooses among the kernels has no more of them than the portable ones."""
+    nvcc = find_tool("nvcc")
+    if nvcc is None:
+        pytest.skip("no nvcc")
+    root = Path(__file__).parent.parent
+    flags = ["-std=c++17", "-Ikernels", "-Xcompiler", "-Wall,-Wextra,-Werror", "-Werror", "all-warnings"]
+    flags += ["-DCONVMIN_WITHOUT_SM80", "-DCONVMIN_WITHOUT_SM90", "-gencode=arch=compute_75,code=sm_75"]
+    finished = subprocess.run(
+        [nvcc, *flags, "-c", "kernels/launch.cu", "-o", os.devnull],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert finished.returncode == 0, finished.stderr
+
+
 def test_static_shared_memory_is_portable(resource_usage: str) -> None:
     """48 KB is what a kernel may declare; more has to be asked for at launch."""
     for _, function, numbers in kernels(resource_usage):
