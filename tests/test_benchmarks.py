@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from convmin import functional
+from convmin import functional, introspection
 from convmin.bench import budget, check, cli, peers, plots, report, runner
 from convmin.bench.cases import ROUNDING, Case, make, settings
 from convmin.bench.machine import limit_ms
@@ -83,37 +83,42 @@ def test_limit() -> None:
 
 
 def test_turns() -> None:
-    """Each call in each round, and in rows where there is time for them."""
+    """Each call in each round, and in rows as long as there is time for."""
     counts = {"one": 0, "other": 0}
 
     def call(name: str) -> None:
         counts[name] += 1
 
     times = take_turns({name: lambda name=name: call(name) for name in counts}, torch.device("cpu"), 5, 60.0)
-    assert counts == {"one": 5 + 3 * ROW, "other": 5 + 3 * ROW}
+    assert counts == {"one": 5 + 3 * ROW[1], "other": 5 + 3 * ROW[1]}
     assert all(ms["rounds"] == 5 and 0 <= ms["issue"] <= ms["back_to_back"] for ms in times.values())
+    assert all(ms["row"] == ROW[1] for ms in times.values())
+    (slow,) = take_turns({"slow": lambda: time.sleep(0.002)}, torch.device("cpu"), 3, 0.3).values()
+    assert ROW[0] <= slow["row"] < 50
+    assert "row" not in take_turns({"slower": lambda: time.sleep(0.01)}, torch.device("cpu"), 3, 0.1)["slower"]
 
 
 def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every peer on every shape, dtype, layout and mode, with what a reader needs to repeat it."""
-    words = ["--dtype", "float32", "bfloat16", "--mode", "forward", "training", "--out", str(tmp_path)]
+    words = ["--dtype", "float32", "bfloat16", "--mode", "forward", "indices", "training", "--out", str(tmp_path)]
     assert cli.main([*TINY, *words]) == 0
     document = json.loads((tmp_path / "benchmark.json").read_text())
     text = (tmp_path / "benchmark.md").read_text()
     assert {"date", "commit", "torch", "device", "convmin"} <= set(document["environment"])
-    assert len(document["results"]) == 2 * 2 * 2 * len(FAMILIES["tiny"])
+    assert len(document["results"]) == 2 * 2 * 3 * len(FAMILIES["tiny"])
     for result in document["results"]:
         assert result["shape"] in text
         assert set(result["peers"]) == {"eager", "conv", "convmin"}
         for name, entry in result["peers"].items():
-            if name == "conv" and result["mode"] == "training":
+            if name == "conv" and result["mode"] != "forward":
                 assert entry == {"left_out": "forward only"}
                 continue
-            assert not entry["wrong"] and len(entry["errors"]) == (4 if result["mode"] == "training" else 1)
+            errors = {"forward": 1, "indices": 2, "training": 4}[result["mode"]]
+            assert not entry["wrong"] and len(entry["errors"]) == errors
             assert 0 < entry["ms"]["min"] <= entry["ms"]["median"] <= entry["ms"]["p90"]
             assert entry["ms"]["rounds"] >= 3
         assert report.share_of_limit(result, report.mean_ceilings(document)) > 0
-    assert "conv: forward only (8)" in text
+    assert "conv: forward only (16)" in text
     assert "tiny-1x1 float32 nchw forward [cpu]" in capsys.readouterr().out
 
 
@@ -155,6 +160,37 @@ def test_a_wrong_peer_is_not_timed(mode: str, tmp_path: Path, monkeypatch: pytes
     assert result["peers"]["convmin"]["wrong"] and "ms" not in result["peers"]["convmin"]
     assert not result["peers"]["eager"]["wrong"]
     assert "wrong result" in (tmp_path / "benchmark.md").read_text()
+
+
+def test_a_wrong_winner_is_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Right values, and the channel next to theirs."""
+    right = functional.conv2d_scale_min_with_indices
+
+    def wrong(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        values, indices = right(*arguments)
+        return values, indices + 1
+
+    monkeypatch.setattr(functional, "conv2d_scale_min_with_indices", wrong)
+    words = ["--shapes", "tiny-3x3", "--mode", "indices", "--layout", "nchw", "--out", str(tmp_path)]
+    assert cli.main([*TINY, *words]) == 1
+    (result,) = report.load(tmp_path)["results"]
+    assert result["peers"]["convmin"]["wrong"] and not result["peers"]["eager"]["wrong"]
+
+
+def test_a_forced_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The named one runs, for the measurement alone; what it can't take is left out, and its reason is told."""
+    forced = []
+    before = introspection.force_kernel
+
+    def force_kernel(name: str) -> Any:
+        forced.append(name)
+        return before(name)
+
+    monkeypatch.setattr(introspection, "force_kernel", force_kernel)
+    assert cli.main([*TINY, "--kernel", "simt", "--layout", "nchw", "--out", str(tmp_path)]) == 0
+    assert set(forced) == {"simt"} and len(forced) == len(FAMILIES["tiny"])
+    with pytest.raises(SystemExit):
+        cli.main([*TINY, "--kernel", "no such"])
 
 
 def test_failures_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

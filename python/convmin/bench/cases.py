@@ -14,7 +14,7 @@ from convmin.bench.shapes import Shape
 SCALE = 2.0
 OUTSIDE = 1e5  # beyond float16's range
 LAYOUTS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
-MODES = ("forward", "training")
+MODES = ("forward", "indices", "training")  # indices: the forward, and which channel is the smallest
 
 # float32 comes in two arithmetics: "tf32" allows tensor cores on CUDA, "float32" is in full. They are one on the CPU.
 DTYPES = {
@@ -110,7 +110,7 @@ def settings(case: Case, tune: bool = True) -> Iterator[None]:
     before = backend.allow_tf32, backend.benchmark
     backend.allow_tf32, backend.benchmark = case.dtype == "tf32", tune
     try:
-        with torch.inference_mode(case.mode == "forward"):
+        with torch.inference_mode(case.mode != "training"):
             yield
     finally:
         backend.allow_tf32, backend.benchmark = before

@@ -23,7 +23,7 @@ class Truth:
 
     Attributes:
         images: how many; all of them on CUDA and in training.
-        tensors: value, and in training the gradients of input, weight and bias.
+        tensors: value, and the winning channels, or in training the gradients of input, weight and bias.
         eager: their error in the case's own dtype; of TF32 at least what its operands' rounding does, which PyTorch
             escapes where its convolution happens to be in full.
     """
@@ -31,12 +31,15 @@ class Truth:
     images: int
     tensors: list[Tensor]
     eager: list[float]
+    mode: str
 
     def error(self, result: tuple[Tensor, ...]) -> list[float]:
-        """The value's largest error, then each gradient's error relative to its norm."""
+        """The value's largest error; then the share of pixels with another winner, or each gradient's error relative to
+        its norm."""
         if not all(torch.is_tensor(tensor) for tensor in result) or len(result) != len(self.tensors):
             return [math.inf] * len(self.tensors)
-        return [_error(i, tensor, exact) for i, (tensor, exact) in enumerate(zip(result, self.tensors, strict=True))]
+        pairs = enumerate(zip(result, self.tensors, strict=True))
+        return [_error(self.mode, i, tensor, exact) for i, (tensor, exact) in pairs]
 
     def limits(self, eps: float) -> list[float]:
         """What an error may be: a few times eager's, and a rounding of the result."""
@@ -47,9 +50,8 @@ class Truth:
 def truth(problem: Problem) -> Truth:
     """In chunks of images, so that the convolution's output is never whole in float64."""
     shape = problem.case.shape
-    training = problem.case.mode == "training"
-    images = shape.n
-    if problem.x.device.type == "cpu" and not training:
+    mode, images = problem.case.mode, shape.n
+    if problem.x.device.type == "cpu" and mode != "training":
         images = min(images, max(1, int(_CPU_FLOP * shape.n / shape.flop)))
     with settings(problem.case, tune=False):
         exact = _whole([_chunk(problem, part, torch.float64) for part in _parts(problem, images)])
@@ -58,8 +60,8 @@ def truth(problem: Problem) -> Truth:
         if problem.case.dtype == "tf32":
             rounded = replace(problem, x=to_tf32(problem.x), weight=to_tf32(problem.weight))
             allowed.append(_whole([_chunk(rounded, part, torch.float64) for part in _parts(problem, images)]))
-    errors = [max(_error(i, result[i], true) for result in allowed) for i, true in enumerate(exact)]
-    return Truth(images, exact, errors)
+    errors = [max(_error(mode, i, result[i], true) for result in allowed) for i, true in enumerate(exact)]
+    return Truth(images, exact, errors, mode)
 
 
 def to_tf32(tensor: Tensor) -> Tensor:
@@ -80,20 +82,20 @@ def _chunk(problem: Problem, part: slice, dtype: torch.dtype) -> list[Tensor]:
     x, weight, bias = (t.detach().to(dtype) for t in (problem.x[part], problem.weight, problem.bias))
     function = sequence(problem)
     if problem.grad_output is None:
-        return [function(x, weight, bias).double()]
+        return [tensor.double() for tensor in function(x, weight, bias)]
     inputs = [tensor.requires_grad_(True) for tensor in (x, weight, bias)]
-    y = function(*inputs)
+    (y,) = function(*inputs)
     gradients = torch.autograd.grad(y, inputs, problem.grad_output[part].to(dtype))
     return [tensor.detach().double() for tensor in (y, *gradients)]
 
 
 def _whole(chunks: list[list[Tensor]]) -> list[Tensor]:
-    """Values and gradients of the input side by side, gradients of weight and bias added up."""
+    """Values, winners and gradients of the input side by side, gradients of weight and bias added up."""
     columns = list(zip(*chunks, strict=True))
     return [torch.cat(column) if i < 2 else torch.stack(column).sum(0) for i, column in enumerate(columns)]
 
 
-def _error(index: int, tensor: Tensor, exact: Tensor) -> float:
+def _error(mode: str, index: int, tensor: Tensor, exact: Tensor) -> float:
     if index < 2:
         tensor = tensor[: exact.shape[0]]
     if tensor.shape != exact.shape:
@@ -102,6 +104,8 @@ def _error(index: int, tensor: Tensor, exact: Tensor) -> float:
         return 0.0
     if index == 0:
         return float((tensor - exact).abs().max())
+    if mode == "indices":  # near-ties fall either way, for eager as for anyone
+        return float((tensor != exact).double().mean())
     # A near-tie that falls the other way moves a pixel's whole gradient to another channel, for eager as for anyone:
     # so norms, not the largest difference.
     return float(torch.linalg.vector_norm(tensor - exact) / torch.linalg.vector_norm(exact).clamp_min(1e-300))

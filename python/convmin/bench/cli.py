@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from convmin import introspection
 from convmin.bench import machine, optional, plots, report, runner
 from convmin.bench.budget import Budget
 from convmin.bench.cases import DTYPES, LAYOUTS, MODES, Case
@@ -45,6 +46,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     what.add_argument("--dtype", nargs="+", choices=DTYPES, help="default: tf32 and bfloat16; float32 on the CPU")
     what.add_argument("--layout", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
     what.add_argument("--peers", nargs="+", choices=PEERS, help="default: all; on the CPU those that make sense there")
+    kernels = introspection.build_info()["kernels"]
+    what.add_argument("--kernel", choices=kernels, default="", help="of convmin's this one, not the plan's choice")
     what.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     what.add_argument("--max-gflop", type=float, help="leave larger shapes out; 25 on the CPU unless said otherwise")
     how = parser.add_argument_group("for how long")
@@ -153,7 +156,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             report.save(document, options.out)
             saved = time.perf_counter()
 
-    how = runner.Options(device, options.peers, options.rounds, options.seconds, options.compile_seconds)
+    how = runner.Options(
+        device, options.peers, options.rounds, options.seconds, options.compile_seconds, options.kernel
+    )
     try:
         runner.measure_all(chosen, how, budget, done)
     except KeyboardInterrupt:

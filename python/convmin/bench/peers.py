@@ -1,6 +1,7 @@
 """What a user would run instead of convmin, and convmin itself: each a function that makes a call out of a problem.
 
-A call gives the result of the operator; in training the gradients of input, weight and bias as well.
+A call gives the result of the operator; with indices those as well, in training the gradients of input, weight and
+bias.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from convmin.bench import cudnn_graph
 from convmin.bench.cases import SCALE, Problem
 
 Call = Callable[[], tuple[Tensor, ...]]
-Function = Callable[[Tensor, Tensor, Tensor], Tensor]
+Function = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]]
 
 
 class Unavailable(Exception):
@@ -46,22 +47,25 @@ def sequence(problem: Problem) -> Function:
     """PyTorch's own operators. amin is the faster of two; its gradient is spread over ties, and that of min is not."""
     scale, *rest = problem.options
 
-    def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return (F.conv2d(x, weight, bias, *rest) * scale).amin(1, keepdim=True)
+    def forward(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+        return ((F.conv2d(x, weight, bias, *rest) * scale).amin(1, keepdim=True),)
 
-    def training(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return torch.min(F.conv2d(x, weight, bias, *rest) * scale, dim=1, keepdim=True).values
+    def indices(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+        return tuple(torch.min(F.conv2d(x, weight, bias, *rest) * scale, dim=1, keepdim=True))
 
-    return training if problem.case.mode == "training" else forward
+    def training(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+        return indices(x, weight, bias)[:1]
+
+    return {"forward": forward, "indices": indices, "training": training}[problem.case.mode]
 
 
 def run(function: Function, problem: Problem) -> Call:
     """Forward, or forward and backward with gradients that are returned rather than added up."""
-    if problem.case.mode == "forward":
-        return lambda: (function(*problem.inputs),)
+    if problem.case.mode != "training":
+        return lambda: function(*problem.inputs)
 
     def step() -> tuple[Tensor, ...]:
-        y = function(*problem.inputs)
+        (y,) = function(*problem.inputs)
         return (y.detach(), *torch.autograd.grad(y, problem.inputs, problem.grad_output))
 
     return step
@@ -73,7 +77,9 @@ def _eager(problem: Problem) -> Call:
 
 def _convmin(problem: Problem) -> Call:
     options = problem.options
-    return run(lambda x, weight, bias: functional.conv2d_scale_min(x, weight, bias, *options), problem)
+    if problem.case.mode == "indices":
+        return run(lambda x, w, bias: functional.conv2d_scale_min_with_indices(x, w, bias, *options), problem)
+    return run(lambda x, w, bias: (functional.conv2d_scale_min(x, w, bias, *options),), problem)
 
 
 def _compiled(mode: str) -> Callable[[Problem], Call]:

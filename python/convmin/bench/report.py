@@ -57,7 +57,8 @@ def geometric_mean(values: Iterable[float]) -> float | None:
 
 
 def share_of_limit(result: Result, ceilings: dict[str, float]) -> float | None:
-    mine = median(result, "convmin")
+    """By the limits of the run that measured it, where the report is of several."""
+    mine, ceilings = median(result, "convmin"), result.get("ceilings", ceilings)
     limit = limit_ms(int(result["gflop"] * 1e9), int(result["mbytes"] * 1e6), result["dtype"], ceilings)
     return limit / mine if mine and limit else None
 
@@ -93,7 +94,8 @@ def load(path: Path) -> Report:
 
 
 def merge(reports: list[Report]) -> Report:
-    """One report of several runs on one machine; of a case measured twice the later result stays.
+    """One report of several runs on machines of one kind; of a case measured twice the later result stays. Results keep
+    the limits of their own run.
 
     Raises:
         ValueError: they are of different devices.
@@ -102,7 +104,12 @@ def merge(reports: list[Report]) -> Report:
     devices = dict.fromkeys(each.get("device") for each in environments)
     if len(devices) > 1:
         raise ValueError(f"reports of different devices: {', '.join(map(str, devices))}")
-    results = {key(result): result for report in reports for result in report["results"] if result["peers"]}
+    results = {
+        key(result): {"ceilings": mean_ceilings(report)} | result
+        for report in reports
+        for result in report["results"]
+        if result["peers"]
+    }
     for report in reports:
         for result in report["results"]:
             results.setdefault(key(result), result)
@@ -237,9 +244,9 @@ def _details(report: Report) -> list[str]:
     lines = ["## convmin", ""]
     lines += [
         "Of the limit: what `torch.matmul` or a copy would need, whichever takes longer, as a share of convmin's time.",
-        "Back to back: a call in a row of ten with warm caches; host: until it is issued. Memory: peak beyond what was",
-        "there before. Error: the largest against float64; in training also those of the gradients of input, weight",
-        "and bias, relative to their norm.",
+        "Back to back: a call in a row of so many with warm caches; host: until it is issued. Memory: peak beyond what",
+        "was there before. Error: the largest against float64; with indices also the share of pixels with another",
+        "winner, in training those of the gradients of input, weight and bias, relative to their norm.",
         "",
     ]
     limits = mean_ceilings(report)
@@ -257,7 +264,7 @@ def _details(report: Report) -> list[str]:
                 result.get("kernel", ""),
                 _number(mine.get("tflops"), ".1f"),
                 "" if share is None else f"{share:.0%}",
-                _number(ms.get("back_to_back"), ".4f"),
+                _number(ms.get("back_to_back"), ".4f") + (f" ({ms['row']})" if "row" in ms else ""),
                 _number(ms["issue"] * 1e3 if "issue" in ms else None, ".0f"),
                 " / ".join(_number(peak, ".0f") for peak in peaks),
                 " / ".join(", ".join(f"{error:.1e}" for error in each or []) for each in errors),

@@ -31,6 +31,7 @@ class Options:
         peers: names, in the order in which they are prepared.
         rounds, seconds: at most, for the timing of a case.
         compile_seconds: at most, for preparing one peer.
+        kernel: convmin's, instead of the plan's choice; a case that it can't take is left out. "": the plan's choice.
     """
 
     device: torch.device
@@ -38,6 +39,7 @@ class Options:
     rounds: int = 50
     seconds: float = 5.0
     compile_seconds: float = 90.0
+    kernel: str = ""
 
 
 def measure_all(
@@ -96,7 +98,8 @@ def attempt(case: Case, options: Options, budget: budgets.Budget) -> dict[str, A
     reason = "time budget"
     if budget.left() >= budgets.LEAST:
         try:
-            with budgets.at_most(budget.left()):
+            forced = introspection.force_kernel(options.kernel) if options.kernel else contextlib.nullcontext()
+            with budgets.at_most(budget.left()), forced:
                 return measure(case, options, budget)
         except budgets.TooLong:
             gc.collect()  # what the interrupted work held

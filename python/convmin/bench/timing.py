@@ -13,7 +13,7 @@ from torch import Tensor
 AnyCall = Callable[[], object]
 
 L2_FLUSH_BYTES = 256 << 20  # several times the largest L2 cache
-ROW = 10  # calls in a back-to-back measurement
+ROW = 10, 200  # calls in a back-to-back measurement: no fewer, no more
 LEAST_ROUNDS = 3
 
 
@@ -37,15 +37,15 @@ def once(call: AnyCall, flush: Tensor | None) -> float:
     return begin.elapsed_time(end)
 
 
-def back_to_back(call: AnyCall, cuda: bool) -> tuple[float, float]:
+def back_to_back(call: AnyCall, row: int, cuda: bool) -> tuple[float, float]:
     """Milliseconds a call in a row of calls with warm caches: until the last is done, and until all are issued."""
     start = time.perf_counter()
-    for _ in range(ROW):
+    for _ in range(row):
         call()
     issued = time.perf_counter()
     if cuda:
         torch.cuda.synchronize()
-    return (time.perf_counter() - start) * 1e3 / ROW, (issued - start) * 1e3 / ROW
+    return (time.perf_counter() - start) * 1e3 / row, (issued - start) * 1e3 / row
 
 
 def summary(times: list[float]) -> dict[str, float]:
@@ -81,23 +81,26 @@ def take_turns(
         seconds: no new round after so long.
 
     Returns:
-        By name: median, min, p10, p90, rounds; back_to_back and issue where a row of calls fitted into the time.
+        By name: median, min, p10, p90, rounds; back_to_back, issue and the calls in a row where a row of calls fitted
+        into half of the time.
     """
     cuda = device.type == "cuda"
     flush = flusher(device)
     rng = random.Random(0)
     times: dict[str, list[float]] = {name: [] for name in calls}
-    rows: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
+    rows: dict[str, list[tuple[float, float, int]]] = {name: [] for name in calls}
     start = time.perf_counter()
     done = 0
     while done < LEAST_ROUNDS or (done < rounds and time.perf_counter() - start < seconds):
         for name in rng.sample(list(calls), len(calls)):
             times[name].append(once(calls[name], flush))
-            if done < LEAST_ROUNDS and times[name][-1] * ROW * LEAST_ROUNDS * len(calls) < 500 * seconds:
-                rows[name].append(back_to_back(calls[name], cuda))
+            row = min(ROW[1], int(500 * seconds / max(times[name][-1] * LEAST_ROUNDS * len(calls), 1e-6)))
+            if done < LEAST_ROUNDS and row >= ROW[0]:
+                rows[name].append((*back_to_back(calls[name], row, cuda), row))
         done += 1
     results = {name: summary(values) for name, values in times.items()}
-    for name, row in rows.items():
-        if row:
-            results[name]["back_to_back"], results[name]["issue"] = min(row)[0], min(issued for _, issued in row)
+    for name, measured in rows.items():
+        if measured:
+            results[name]["back_to_back"], _, results[name]["row"] = min(measured)
+            results[name]["issue"] = min(issued for _, issued, _ in measured)
     return results
