@@ -131,6 +131,22 @@ def test_scale_is_a_number() -> None:
             error = raised_by(operator, x(), w(), None, bad)
             assert isinstance(error, TypeError), bad
             assert "expected scale to be a number" in str(error)
+        with pytest.raises(TypeError, match="ConvScaleMin2d: expected scale_factor to be a number, got"):
+            convmin.ConvScaleMin2d(4, 6, 3, bad)
+        with pytest.raises(TypeError, match="expected scale_factor to be a number"):
+            convmin.ConvScaleMin2d.from_conv(torch.nn.Conv2d(4, 6, 3), bad)
+
+
+def test_numbers_may_be_numpys() -> None:
+    """As conv2d takes them."""
+    tensors = x(), w(), None
+    one, two = numpy.int64(1), numpy.int32(2)
+    expected = convmin.conv2d_scale_min(*tensors, 0.5, 2, 1, 1, 1)
+    for stride, padding in ((two, one), ((two, 2), [one, one])):
+        for operator in OPERATORS:
+            values = operator(*tensors, numpy.float32(0.5), stride, padding, one, one)
+            assert torch.equal(values[0] if isinstance(values, tuple) else values, expected)
+    assert convmin.ConvScaleMin2d(4, 6, 3, numpy.float32(0.5)).scale_factor == 0.5
 
 
 def test_a_lack_of_memory_is_not_tried_twice(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,12 @@ import copy
 import inspect
 import io
 import pickle
+from typing import Any
 
 import convmin
 import pytest
 import torch
+import torch.nn.utils.prune
 from support import DTYPES, Problem, eager
 from torch import nn
 
@@ -88,6 +90,21 @@ def test_state_dicts_are_interchangeable() -> None:
     torch.save(layer.state_dict(), file)
     file.seek(0)
     nn.Conv2d(4, 8, 3).load_state_dict(torch.load(file, weights_only=True))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        torch.nn.utils.parametrizations.weight_norm,
+        lambda conv: torch.nn.utils.prune.l1_unstructured(conv, "weight", 0.5),
+        lambda conv: torch.nn.utils.prune.l1_unstructured(conv, "bias", 0.5),
+    ],
+    ids=["weight_norm", "pruned weight", "pruned bias"],
+)
+def test_from_conv_wants_parameters(change: Any) -> None:
+    """What is computed from others in each call can't be shared as it is."""
+    with pytest.raises(TypeError, match=r"from_conv: expected conv.(weight|bias) to be a parameter"):
+        convmin.ConvScaleMin2d.from_conv(change(nn.Conv2d(3, 8, 3)))
 
 
 def test_from_conv_shares_the_parameters() -> None:

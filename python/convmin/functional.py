@@ -1,5 +1,6 @@
 """The operator as functions."""
 
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,21 +18,30 @@ def as_pair(op: str, name: str, value: Any) -> list[int]:
     """``3`` -> ``[3, 3]``; a sequence as a list, whose length and values the operator itself checks."""
     if isinstance(value, int):
         return [value, value]
-    values = [value, value] if isinstance(value, torch.SymInt) else value
-    if not isinstance(values, Sequence) or not all(isinstance(v, int | torch.SymInt) for v in values):
+    values = [value, value] if isinstance(value, torch.SymInt | numbers.Integral) else value
+    if not isinstance(values, Sequence) or not all(isinstance(v, torch.SymInt | numbers.Integral) for v in values):
         raise TypeError(f"{op}: expected {name} to be an int or a pair of ints, got {value!r}")
-    return list(values) * (2 if len(values) == 1 else 1)
+    # NumPy's become Python's; symbols stay.
+    plain: list[Any] = [v if isinstance(v, int | torch.SymInt) else int(v) for v in values]
+    return plain * (2 if len(plain) == 1 else 1)
 
 
-def check_types(op: str, input: object, weight: object, bias: object, scale: object, groups: object) -> None:
+def as_number(op: str, name: str, value: Any) -> Any:
+    """A number as it is, NumPy's as a float. Of a tensor a number could be made, but not one with its gradient."""
+    if isinstance(value, (float, int, torch.SymFloat, torch.SymInt)):  # a union is slower
+        return value
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"{op}: expected {name} to be a number, got {type(value).__name__}")
+    return float(value)
+
+
+def check_types(op: str, input: object, weight: object, bias: object, groups: object) -> None:
     """Names the argument that isn't what it has to be, where the dispatcher would print its schema."""
     if not (isinstance(input, Tensor) and isinstance(weight, Tensor) and (bias is None or isinstance(bias, Tensor))):
         wrong = "input" if not isinstance(input, Tensor) else "weight" if not isinstance(weight, Tensor) else "bias"
         got = {"input": input, "weight": weight, "bias": bias}[wrong]
         raise TypeError(f"{op}: expected {wrong} to be a Tensor, got {type(got).__name__}")
-    if not isinstance(scale, (float, int, torch.SymFloat, torch.SymInt)):  # a union is slower
-        raise TypeError(f"{op}: expected scale to be a number, got {type(scale).__name__}")
-    if not isinstance(groups, (int, torch.SymInt)):
+    if not isinstance(groups, (int, torch.SymInt, numbers.Integral)):
         raise TypeError(f"{op}: expected groups to be an int, got {groups!r}")
 
 
@@ -47,7 +57,8 @@ def resolve(
     groups: int,
 ) -> tuple[Tensor, Tensor, Tensor | None, float, list[int], list[int], list[int], int]:
     """The operator's arguments. 'same' pads the input where it needs one more zero on the far side."""
-    check_types(op, input, weight, bias, scale, groups)
+    check_types(op, input, weight, bias, groups)
+    scale = as_number(op, "scale", scale)
     strides, dilations = as_pair(op, "stride", stride), as_pair(op, "dilation", dilation)
     if not isinstance(padding, str):
         return input, weight, bias, scale, strides, as_pair(op, "padding", padding), dilations, groups

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convmin.functional import conv2d_scale_min
+from convmin.functional import as_number, conv2d_scale_min
 
 _Size2 = int | tuple[int, int]
 
@@ -22,7 +22,7 @@ class ConvScaleMin2d(nn.Conv2d):
     Args:
         in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype:
             as in ``nn.Conv2d``.
-        scale_factor: the factor before the minimum; any float.
+        scale_factor: the factor before the minimum; any number, but no tensor.
 
     Shape:
         ``[N, C, H, W]`` -> ``[N, 1, OH, OW]``, or ``[C, H, W]`` -> ``[1, OH, OW]``.
@@ -63,18 +63,19 @@ class ConvScaleMin2d(nn.Conv2d):
             device=device,
             dtype=dtype,
         )
-        self.scale_factor = float(scale_factor)
+        self.scale_factor = float(as_number("ConvScaleMin2d", "scale_factor", scale_factor))
 
     @classmethod
     def from_conv(cls, conv: nn.Conv2d, scale_factor: float = 1.0) -> ConvScaleMin2d:
         """Wraps a convolution: the new layer holds the same parameter objects, not copies.
 
         Args:
-            conv: an ``nn.Conv2d`` whose parameters exist (not lazy ones).
+            conv: an ``nn.Conv2d`` whose parameters exist (not lazy ones) and are its own (not computed from others).
+                Its hooks stay with it.
             scale_factor: as in the constructor.
 
         Raises:
-            TypeError: ``conv`` is not an ``nn.Conv2d`` with parameters.
+            TypeError: ``conv`` is not an ``nn.Conv2d`` with parameters, or ``scale_factor`` not a number.
 
         Example:
             >>> conv = nn.Conv2d(3, 8, 3)
@@ -83,6 +84,9 @@ class ConvScaleMin2d(nn.Conv2d):
         """
         if not isinstance(conv, nn.Conv2d) or isinstance(conv.weight, nn.parameter.UninitializedParameter):
             raise TypeError(f"from_conv: expected conv to be an initialized nn.Conv2d, got {type(conv).__name__}")
+        for name in ("weight", "bias"):
+            if name not in conv._parameters:  # weight_norm, pruning, parametrizations
+                raise TypeError(f"from_conv: expected conv.{name} to be a parameter, got one that a hook computes")
         layer = cls(
             conv.in_channels,
             conv.out_channels,
