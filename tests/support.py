@@ -46,6 +46,7 @@ HOSTILE_FILLS = (
     "silenced_ordinary",  # every fourth channel silent and of ordinary size, the others small
     "balanced_channels",  # channels of all magnitudes below 65504, and weights that bring their products to one
     "overflow16",  # around and above float16's largest number, in the input and in the weight
+    "largest",  # every third input at 65520, the least that float16 has not, or at 1e38 (float16: at 65504)
     "underflow16",  # float16's subnormals and below
     "subnormal",  # the dtype's own subnormals
     "cancelling",  # sums that are small against their terms
@@ -198,6 +199,11 @@ def _fill(
     elif fill == "overflow16":
         x = x.sign() * (60000.0 if half else 65520.0) * (1 if half else torch.rand(x.shape, generator=generator) + 0.99)
         weight = weight * (0.01 if half else 1e5)
+    elif fill == "largest":
+        largest = torch.tensor([65504.0] if half else [65520.0, 1e38], dtype=torch.float64)
+        chosen = torch.rand(x.shape, generator=generator) < 1 / 3
+        x = torch.where(chosen, x.sign() * largest[torch.randint(len(largest), x.shape, generator=generator)], x)
+        weight = weight * 1e-3
     elif fill == "underflow16":
         x = x * 10.0 ** (-8 + 4 * torch.rand(x.shape, generator=generator, dtype=torch.float64))
         bias = bias * 1e-7

@@ -303,9 +303,25 @@ LARGE_HOSTILE = [
 ]
 # And as much for every pixel that wgmma does the same, with narrow rows.
 LARGE_HOSTILE += [problem.replace(n=6, c=256, h=28, w=28, k=256) for problem in LARGE_HOSTILE]
+# Twice that, for which channels_last is copied, too.
+LARGE_HOSTILE += [
+    problem.replace(n=6, c=256, h=28, w=28, k=512)
+    for problem in HOSTILE
+    if problem.dtype == torch.float32 and (problem.storage, problem.weight_storage) == (STORAGES[1], STORAGES[1])
+]
+# What mma.sync gives warps that do nothing but load, by quads of pixels or one by one.
+SPECIALIZED_HOSTILE = [
+    problem.replace(n=1, c=64, h=136, w=w, k=128)
+    for problem in HOSTILE
+    for w in (136, 135)
+    if problem.dtype != torch.float64 and problem.storage == problem.weight_storage
+]
 
 
-@pytest.mark.parametrize(("on", "problem", "precision"), with_classes(LARGE_HOSTILE))
+@pytest.mark.parametrize(
+    ("on", "problem", "precision"),
+    with_classes(LARGE_HOSTILE) + [case for case in with_classes(SPECIALIZED_HOSTILE) if case.values[0][1] == "sm80"],
+)
 def test_hostile_numbers_in_large_images(on: Target, problem: Problem, precision: str) -> None:
     """The same where a narrower type than TF32 computes, and what it can't is left to the portable kernel."""
     check(problem, on, precision)
