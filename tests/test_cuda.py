@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import random
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import convmin
 import pytest
 import torch
+from plans import accepts
 from runner import forced
 from support import DTYPES, Problem, fp32_class, random_problem, run_python
 
 pytestmark = pytest.mark.cuda
 
 KERNELS = [None, *convmin.build_info()["kernels"]]
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -249,30 +255,44 @@ def _need(gigabytes: float) -> None:
 
 
 @pytest.fixture
-def empty_cache():
-    """Gives the gigabytes back."""
-    yield
-    torch.cuda.empty_cache()
+def gigabytes() -> Iterator[None]:
+    """One test at a time that takes so many, whoever runs them, and then they are given back."""
+    with (Path(tempfile.gettempdir()) / "convmin-large-tests.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+        torch.cuda.empty_cache()
+
+
+# More than 2^31 elements of the input, in many images, in many channels, and in one image of few.
+BEYOND_32_BITS = [
+    pytest.param(kernel, problem, id=f"{kernel or 'auto'}-{problem}")
+    for kernel in KERNELS
+    for shape in ((33, 64, 1024, 1024), (1, 2100, 1024, 1024), (1, 64, 8192, 4200))
+    for storage in ("contiguous", "channels_last")
+    for dtype in (torch.float16, torch.float32)
+    for problem in [
+        Problem(*shape, k=4 if kernel == "direct" else 24, r=1, s=1, bias=False, dtype=dtype, storage=storage)
+    ]
+    if (dtype == torch.float16 or shape[1] == 64) and accepts(kernel, problem, "tf32")
+]
 
 
 @pytest.mark.large
-@pytest.mark.usefixtures("empty_cache")
-@pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
-@pytest.mark.parametrize("shape", [(33, 64, 1024, 1024), (1, 2100, 1024, 1024)], ids=["many images", "one image"])
-def test_input_beyond_32_bits(kernel: str | None, layout: torch.memory_format, shape: tuple[int, ...]) -> None:
+@pytest.mark.usefixtures("gigabytes")
+@pytest.mark.parametrize(("kernel", "problem"), BEYOND_32_BITS)
+def test_input_beyond_32_bits(kernel: str | None, problem: Problem) -> None:
     """The last image lies beyond 2^31 elements: its result is that of the image alone."""
-    _need(12)
-    x = torch.empty(shape, dtype=torch.float16, device="cuda", memory_format=layout)
+    shape = (problem.n or 1, problem.c, problem.h, problem.w)
+    _need(14 if problem.dtype == torch.float32 else 8)
+    x = torch.empty(shape, dtype=problem.dtype, device="cuda", memory_format=LAYOUTS[problem.storage])
     x.random_(-3, 4)
-    outputs = 4 if kernel == "direct" else 24  # what it takes
-    weight = torch.randint(-2, 3, (outputs, shape[1], 1, 1), device="cuda").half()
-    with forced(kernel, x, weight):
+    weight = torch.randint(-2, 3, (problem.k, problem.c, 1, 1), device="cuda").to(problem.dtype)
+    with fp32_class("tf32"), forced(kernel, x, weight):
         values, indices = convmin.conv2d_scale_min_with_indices(x, weight)
     for image in (0, shape[0] - 1):
         part = x[image : image + 1, :, -40:, -50:].float().contiguous()
         expected, index = convmin.conv2d_scale_min_with_indices(part, weight.float())
-        assert torch.equal(values[image : image + 1, :, -40:, -50:], expected.half())
+        assert torch.equal(values[image : image + 1, :, -40:, -50:], expected.to(problem.dtype))
         assert torch.equal(indices[image : image + 1, :, -40:, -50:], index)
 
 
@@ -334,7 +354,7 @@ def test_blocks_that_take_one_tile_after_another(dtype: torch.dtype, storage: st
 
 
 @pytest.mark.large
-@pytest.mark.usefixtures("empty_cache")
+@pytest.mark.usefixtures("gigabytes")
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_output_beyond_32_bits(kernel: str | None) -> None:
     """More than 2^31 output pixels, and an index for each."""
