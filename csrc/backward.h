@@ -1,6 +1,9 @@
 // What every backend's backward receives and checks.
 #pragma once
 
+#include <ATen/ops/empty_like.h>
+#include <c10/core/SymBool.h>
+
 #include "checks.h"
 
 namespace convmin {
@@ -32,9 +35,18 @@ inline Geometry<std::int64_t> check_backward(const at::Tensor& grad_output, cons
   return geometry;
 }
 
-// Layouts that Meta can foretell: those of the tensors that the gradients are of.
-inline at::Tensor empty_gradient(const at::Tensor& tensor) {
-  return at::empty(tensor.sizes(), tensor.options(), tensor.suggest_memory_format());
+// The memory format of the gradients of input and weight, as PyTorch's convolution gives them: channels_last where
+// either of the two is. An empty batch it doesn't convolve: each gradient has the strides of what it is of.
+inline at::MemoryFormat gradient_format(const at::Tensor& input, const at::Tensor& weight) {
+  if (TORCH_GUARD_OR_FALSE(input.sym_size(0).sym_eq(0))) return at::MemoryFormat::Preserve;
+  const bool channels_last = input.suggest_memory_format() == at::MemoryFormat::ChannelsLast ||
+                             weight.suggest_memory_format() == at::MemoryFormat::ChannelsLast;
+  return channels_last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
+}
+
+inline at::Tensor empty_gradient(const at::Tensor& tensor, at::MemoryFormat format, at::ScalarType type) {
+  if (tensor.dim() == 3) return empty_gradient(tensor.unsqueeze(0), format, type).squeeze(0);
+  return at::empty_like(tensor, tensor.options().dtype(type), format);
 }
 
 }  // namespace convmin

@@ -1,8 +1,7 @@
 // Meta: shapes and dtypes without data, for fake tensors, torch.compile and torch.export.
-#include <ATen/ops/empty_like.h>
 #include <torch/library.h>
 
-#include "checks.h"
+#include "backward.h"
 
 namespace convmin {
 namespace {
@@ -27,16 +26,13 @@ at::Tensor values_meta(const at::Tensor& input, const at::Tensor& weight, const 
   return input.new_empty_symint(geometry.output_sizes());
 }
 
-at::Tensor like(const at::Tensor& tensor) {
-  return at::empty_like(tensor, tensor.options(), tensor.suggest_memory_format());
-}
-
-std::tuple<at::Tensor, at::Tensor, at::Tensor> backward_meta(const at::Tensor& /*grad_output*/, const at::Tensor& input,
-                                                             const at::Tensor& weight, const at::Tensor& /*indices*/,
-                                                             double /*scale*/, SymIntArrayRef /*stride*/,
-                                                             SymIntArrayRef /*padding*/, SymIntArrayRef /*dilation*/,
-                                                             SymInt /*groups*/, std::array<bool, 3> output_mask) {
-  return {output_mask[0] ? like(input) : at::Tensor(), output_mask[1] ? like(weight) : at::Tensor(),
+Gradients backward_meta(const at::Tensor& /*grad_output*/, const at::Tensor& input, const at::Tensor& weight,
+                        const at::Tensor& /*indices*/, double /*scale*/, SymIntArrayRef /*stride*/,
+                        SymIntArrayRef /*padding*/, SymIntArrayRef /*dilation*/, SymInt /*groups*/,
+                        std::array<bool, 3> output_mask) {
+  const at::MemoryFormat format = gradient_format(input, weight);
+  return {output_mask[0] ? empty_gradient(input, format, input.scalar_type()) : at::Tensor(),
+          output_mask[1] ? empty_gradient(weight, format, weight.scalar_type()) : at::Tensor(),
           output_mask[2] ? weight.new_empty_symint({weight.sym_size(0)}) : at::Tensor()};
 }
 

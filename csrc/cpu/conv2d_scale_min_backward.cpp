@@ -21,10 +21,10 @@ void check_range(const at::Tensor& indices, std::int64_t channels) {
 
 template <typename T>
 at::Tensor grad_input_of(const GradientProblem& problem, const at::Tensor& gradient, const at::Tensor& indices,
-                         const at::Tensor& weight, const at::Tensor& input) {
-  at::Tensor result = at::empty(input.sizes(), gradient.options(), input.suggest_memory_format());
+                         const at::Tensor& weight, const at::Tensor& input, at::MemoryFormat format) {
+  const at::Tensor result = empty_gradient(input, format, gradient.scalar_type());
   const at::Tensor packed = weight.permute({0, 2, 3, 1}).contiguous();
-  const bool channels_last = input.suggest_memory_format() == at::MemoryFormat::ChannelsLast;
+  const bool channels_last = format == at::MemoryFormat::ChannelsLast;
   constexpr std::int64_t kGrain = 65536;  // multiply-adds that are worth a thread
   const std::int64_t per_row = problem.w * problem.channels() * problem.taps();
   at::parallel_for(
@@ -77,17 +77,16 @@ Gradients compute(const GradientProblem& problem, const at::Tensor& gradient, co
   const at::ScalarType type = gradient.scalar_type();
   Gradients gradients;
   auto& [grad_input, grad_weight, grad_bias] = gradients;
+  const at::MemoryFormat format = gradient_format(input, weight);
   if (output_mask[0]) {
-    grad_input = grad_input_of<T>(problem, gradient, indices, weight.to(type), input).to(input.scalar_type());
+    grad_input = grad_input_of<T>(problem, gradient, indices, weight.to(type), input, format).to(input.scalar_type());
   }
   if (output_mask[1] || output_mask[2]) {
     const at::Tensor x = (input.dim() == 4 ? input : input.unsqueeze(0)).to(type);
-    std::tie(grad_weight, grad_bias) =
+    const auto [weight_sums, bias_sums] =
         grad_weight_of<T>(problem, gradient, indices, x, x.strides(), output_mask[1], output_mask[2]);
-    if (output_mask[1]) {
-      grad_weight = grad_weight.to(weight.scalar_type()).contiguous(weight.suggest_memory_format());
-    }
-    if (output_mask[2]) grad_bias = grad_bias.to(weight.scalar_type());
+    if (output_mask[1]) grad_weight = empty_gradient(weight, format, weight.scalar_type()).copy_(weight_sums);
+    if (output_mask[2]) grad_bias = bias_sums.to(weight.scalar_type());
   }
   return gradients;
 }

@@ -36,8 +36,9 @@ Gradients backward(const at::Tensor& grad_output, const at::Tensor& input, const
 
   Gradients gradients;
   auto& [grad_input, grad_weight, grad_bias] = gradients;
-  if (output_mask[0]) grad_input = empty_gradient(input);
-  if (output_mask[1]) grad_weight = empty_gradient(weight);
+  const at::MemoryFormat format = gradient_format(input, weight);
+  if (output_mask[0]) grad_input = empty_gradient(input, format, input.scalar_type());
+  if (output_mask[1]) grad_weight = empty_gradient(weight, format, weight.scalar_type());
   if (output_mask[2]) grad_bias = at::empty({geometry.k}, weight.options());
 
   BackwardProblem backward{};
@@ -58,7 +59,7 @@ Gradients backward(const at::Tensor& grad_output, const at::Tensor& input, const
   copy_strides(grad_output, geometry.batched, backward.grad_output_strides);
   copy_strides(indices, geometry.batched, backward.indices_strides);
   if (output_mask[1]) std::copy_n(grad_weight.strides().begin(), 4, backward.grad_weight_strides);
-  backward.grad_input_channels_last = output_mask[0] && input.suggest_memory_format() == at::MemoryFormat::ChannelsLast;
+  backward.grad_input_channels_last = output_mask[0] && format == at::MemoryFormat::ChannelsLast;
   backward.wants_input = output_mask[0];
   backward.wants_weight = output_mask[1];
   backward.wants_bias = output_mask[2];
