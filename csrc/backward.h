@@ -8,25 +8,22 @@
 
 namespace convmin {
 
-inline constexpr const char* kBackwardOp = "conv2d_scale_min_backward";
-
 using Gradients = std::tuple<at::Tensor, at::Tensor, at::Tensor>;  // of input, weight, bias; undefined if not wanted
 
-inline void check_saved(const char* name, const at::Tensor& tensor, const at::Tensor& input, at::IntArrayRef sizes) {
-  TORCH_CHECK(tensor.defined() && tensor.layout() == at::kStrided, kBackwardOp, ": expected ", name,
-              " to be a dense (strided) tensor");
-  TORCH_CHECK(tensor.sizes() == sizes, kBackwardOp, ": expected ", name, " of shape ", sizes, " for input ",
-              input.sizes(), ", got ", tensor.sizes());
-  TORCH_CHECK(tensor.device() == input.device(), kBackwardOp, ": expected ", name, " on the input's device ",
-              input.device(), ", got ", tensor.device());
+template <typename Int>
+void check_saved(const char* name, const at::Tensor& tensor, const at::Tensor& input, ArrayRef<Int> sizes) {
+  check_place(kBackwardOp, name, tensor, input);
+  TORCH_CHECK(sizes_of<Int>(tensor) == sizes, kBackwardOp, ": expected ", name, " of shape ", sizes, " for input ",
+              sizes_of<Int>(input), ", got ", sizes_of<Int>(tensor));
 }
 
-inline Geometry<std::int64_t> check_backward(const at::Tensor& grad_output, const at::Tensor& input,
-                                             const at::Tensor& weight, const at::Tensor& indices,
-                                             const Convolution<std::int64_t>& convolution) {
-  const auto geometry = check_arguments<std::int64_t>(input, weight, std::nullopt, convolution);
-  check_saved("grad_output", grad_output, input, geometry.output_sizes());
-  check_saved("indices", indices, input, geometry.output_sizes());
+template <typename Int>
+Geometry<Int> check_backward(const at::Tensor& grad_output, const at::Tensor& input, const at::Tensor& weight,
+                             const at::Tensor& indices, const Convolution<Int>& convolution) {
+  const auto geometry = check_arguments<Int>(kBackwardOp, input, weight, std::nullopt, convolution);
+  const auto sizes = geometry.output_sizes();
+  check_saved<Int>("grad_output", grad_output, input, sizes);
+  check_saved<Int>("indices", indices, input, sizes);
   TORCH_CHECK(grad_output.scalar_type() == input.scalar_type(), kBackwardOp,
               ": expected grad_output of the input's dtype ", input.scalar_type(), ", got ", grad_output.scalar_type());
   const at::ScalarType index = indices.scalar_type();

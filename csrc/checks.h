@@ -11,7 +11,9 @@
 
 namespace convmin {
 
-inline constexpr const char* kOp = "conv2d_scale_min";  // what error messages begin with
+// What error messages begin with: the forward's name or the backward's.
+inline constexpr const char* kOp = "conv2d_scale_min";
+inline constexpr const char* kBackwardOp = "conv2d_scale_min_backward";
 
 template <typename Int>
 using ArrayRef = std::conditional_t<std::is_same_v<Int, c10::SymInt>, c10::SymIntArrayRef, c10::IntArrayRef>;
@@ -42,22 +44,26 @@ struct Convolution {
   Int groups;
 };
 
+// A dense tensor on the input's device.
+void check_place(const char* op, const char* name, const at::Tensor& tensor, const at::Tensor& input);
+
 // Layout, device and dtype of the tensors.
-void check_tensors(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias);
+void check_tensors(const char* op, const at::Tensor& input, const at::Tensor& weight,
+                   const std::optional<at::Tensor>& bias);
 
 template <typename Int>
-void check_pair(const char* name, ArrayRef<Int> values, int minimum) {
-  TORCH_CHECK(values.size() == 2 && values[0] >= minimum && values[1] >= minimum, kOp, ": expected ", name,
+void check_pair(const char* op, const char* name, ArrayRef<Int> values, int minimum) {
+  TORCH_CHECK(values.size() == 2 && values[0] >= minimum && values[1] >= minimum, op, ": expected ", name,
               " to be two integers of at least ", minimum, ", got ", values);
 }
 
 // The output extent along one axis.
 template <typename Int>
-Int check_extent(const at::Tensor& input, const at::Tensor& weight, const Convolution<Int>& convolution, int axis,
-                 const Int& extent, const Int& kernel) {
+Int check_extent(const char* op, const at::Tensor& input, const at::Tensor& weight, const Convolution<Int>& convolution,
+                 int axis, const Int& extent, const Int& kernel) {
   const Int padded = extent + convolution.padding[axis] * 2;
   const Int window = convolution.dilation[axis] * (kernel - 1) + 1;
-  TORCH_CHECK(window <= padded, kOp, ": expected a kernel no larger than the padded input, got ",
+  TORCH_CHECK(window <= padded, op, ": expected a kernel no larger than the padded input, got ",
               axis == 0 ? "height " : "width ", window, " (weight ", sizes_of<Int>(weight), ", dilation ",
               convolution.dilation[axis], ") against ", padded, " (input ", sizes_of<Int>(input), ", padding ",
               convolution.padding[axis], ")");
@@ -65,19 +71,19 @@ Int check_extent(const at::Tensor& input, const at::Tensor& weight, const Convol
 }
 
 template <typename Int>
-Geometry<Int> check_arguments(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-                              const Convolution<Int>& convolution) {
-  check_tensors(input, weight, bias);
+Geometry<Int> check_arguments(const char* op, const at::Tensor& input, const at::Tensor& weight,
+                              const std::optional<at::Tensor>& bias, const Convolution<Int>& convolution) {
+  check_tensors(op, input, weight, bias);
   const auto input_sizes = sizes_of<Int>(input);
   const auto weight_sizes = sizes_of<Int>(weight);
   const Int& groups = convolution.groups;
-  TORCH_CHECK(input.dim() == 3 || input.dim() == 4, kOp, ": expected input of shape [N, C, H, W] or [C, H, W], got ",
+  TORCH_CHECK(input.dim() == 3 || input.dim() == 4, op, ": expected input of shape [N, C, H, W] or [C, H, W], got ",
               input_sizes);
-  TORCH_CHECK(weight.dim() == 4, kOp, ": expected weight of shape [K, C/groups, R, S], got ", weight_sizes);
-  check_pair<Int>("stride", convolution.stride, 1);
-  check_pair<Int>("padding", convolution.padding, 0);
-  check_pair<Int>("dilation", convolution.dilation, 1);
-  TORCH_CHECK(groups >= 1, kOp, ": expected groups of at least 1, got ", groups);
+  TORCH_CHECK(weight.dim() == 4, op, ": expected weight of shape [K, C/groups, R, S], got ", weight_sizes);
+  check_pair<Int>(op, "stride", convolution.stride, 1);
+  check_pair<Int>(op, "padding", convolution.padding, 0);
+  check_pair<Int>(op, "dilation", convolution.dilation, 1);
+  TORCH_CHECK(groups >= 1, op, ": expected groups of at least 1, got ", groups);
 
   Geometry<Int> geometry{};
   geometry.batched = input.dim() == 4;
@@ -90,23 +96,23 @@ Geometry<Int> check_arguments(const at::Tensor& input, const at::Tensor& weight,
   geometry.r = weight_sizes[2];
   geometry.s = weight_sizes[3];
 
-  TORCH_CHECK(geometry.c >= 1 && geometry.h >= 1 && geometry.w >= 1, kOp,
+  TORCH_CHECK(geometry.c >= 1 && geometry.h >= 1 && geometry.w >= 1, op,
               ": expected input whose dimensions other than N are not empty, got ", input_sizes);
-  TORCH_CHECK(geometry.k >= 1, kOp, ": expected weight with at least one output channel to take the minimum over, got ",
+  TORCH_CHECK(geometry.k >= 1, op, ": expected weight with at least one output channel to take the minimum over, got ",
               weight_sizes);
-  TORCH_CHECK(geometry.r >= 1 && geometry.s >= 1, kOp, ": expected weight with a kernel of at least 1 x 1, got ",
+  TORCH_CHECK(geometry.r >= 1 && geometry.s >= 1, op, ": expected weight with a kernel of at least 1 x 1, got ",
               weight_sizes);
-  TORCH_CHECK(weight_sizes[1] * groups == geometry.c, kOp, ": expected weight of shape [K, ", geometry.c,
+  TORCH_CHECK(weight_sizes[1] * groups == geometry.c, op, ": expected weight of shape [K, ", geometry.c,
               "/groups, R, S]", " with groups=", groups, " for input ", input_sizes, ", got ", weight_sizes);
-  TORCH_CHECK(geometry.k % groups == 0, kOp, ": expected weight's output channels to be divisible by groups=", groups,
+  TORCH_CHECK(geometry.k % groups == 0, op, ": expected weight's output channels to be divisible by groups=", groups,
               ", got weight ", weight_sizes);
   if (bias.has_value()) {
     const auto bias_sizes = sizes_of<Int>(*bias);
-    TORCH_CHECK(bias->dim() == 1 && bias_sizes[0] == geometry.k, kOp, ": expected bias of shape [", geometry.k,
+    TORCH_CHECK(bias->dim() == 1 && bias_sizes[0] == geometry.k, op, ": expected bias of shape [", geometry.k,
                 "] for weight ", weight_sizes, ", got ", bias_sizes);
   }
-  geometry.oh = check_extent<Int>(input, weight, convolution, 0, geometry.h, geometry.r);
-  geometry.ow = check_extent<Int>(input, weight, convolution, 1, geometry.w, geometry.s);
+  geometry.oh = check_extent<Int>(op, input, weight, convolution, 0, geometry.h, geometry.r);
+  geometry.ow = check_extent<Int>(op, input, weight, convolution, 1, geometry.w, geometry.s);
   return geometry;
 }
 

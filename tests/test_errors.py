@@ -186,6 +186,79 @@ def test_errors_on_meta_tensors() -> None:
             assert re.search(re.escape(words[0]), str(error)), (name, error)
 
 
+# The backward operator by itself, as a saved graph or a C++ program calls it: (what differs, words of the message).
+BACKWARD_CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "gradient of another shape": ({"grad_output": x(1)}, ["grad_output", "[2, 1, 6, 6]", "[1]"]),
+    "gradient dtype": ({"grad_output": x(2, 1, 6, 6).half()}, ["grad_output", "Float", "Half"]),
+    "indices of another shape": ({"indices": torch.zeros(2, 6, 6).byte()}, ["indices", "[2, 1, 6, 6]", "[2, 6, 6]"]),
+    "indices dtype": ({"indices": torch.zeros(2, 1, 6, 6).long()}, ["indices", "Byte, Short or Int", "Long"]),
+    "channels": ({"weight": w(6, 5, 3, 3)}, ["weight", "[2, 4, 8, 8]", "[6, 5, 3, 3]"]),
+    "weight dtype": ({"weight": w().double()}, ["weight", "Float", "Double"]),
+    "input of two dimensions": ({"input": x(8, 8)}, ["input", "[8, 8]"]),
+    "integers": ({"input": x().int(), "weight": w().int()}, ["input", "BFloat16", "Int"]),
+    "zero groups": ({"groups": 0}, ["groups", "0"]),
+    "zero stride": ({"stride": [0, 1]}, ["stride", "[0, 1]"]),
+    "negative padding": ({"padding": [0, -1]}, ["padding", "[0, -1]"]),
+    "kernel larger than the input": ({"dilation": [4, 1]}, ["9", "8", "dilation 4"]),
+    "sparse gradient": ({"grad_output": x(2, 1, 6, 6).to_sparse()}, ["grad_output", "Sparse"]),
+    "sparse indices": ({"indices": torch.zeros(2, 1, 6, 6).byte().to_sparse()}, ["indices", "Sparse"]),
+    "sparse input": ({"input": x().to_sparse()}, ["input", "Sparse"]),
+    "sparse weight": ({"weight": w().to_sparse()}, ["weight", "Sparse"]),
+}
+
+
+def backward_arguments() -> dict[str, Any]:
+    return {
+        "grad_output": x(2, 1, 6, 6),
+        "input": x(),
+        "weight": w(),
+        "indices": torch.zeros(2, 1, 6, 6).byte(),
+        "scale": 1.0,
+        "stride": [1, 1],
+        "padding": [0, 0],
+        "dilation": [1, 1],
+        "groups": 1,
+        "output_mask": [True, True, True],
+    }
+
+
+def run_backward(arguments: dict[str, Any]) -> Any:
+    return torch.ops.convmin.conv2d_scale_min_backward(**arguments)
+
+
+@pytest.mark.parametrize("where", ["cpu", "meta", pytest.param("cuda", marks=pytest.mark.cuda)])
+@pytest.mark.parametrize("case", BACKWARD_CASES.values(), ids=BACKWARD_CASES.keys())
+def test_the_backward_by_itself(case: tuple[dict[str, Any], list[str]], where: str) -> None:
+    """Checked alike on every device and while tracing, and under its own name."""
+    changes, words = case
+    arguments = {**backward_arguments(), **changes}
+    moved = {name: value.to(where) if isinstance(value, torch.Tensor) else value for name, value in arguments.items()}
+    error = raised_by(run_backward, moved)
+    message = str(error).split("Exception raised from")[0]
+    assert isinstance(error, RuntimeError)
+    assert message.startswith("conv2d_scale_min_backward: expected "), message
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("name", ["grad_output", "input", "weight", "indices"])
+def test_the_backward_on_two_devices(name: str) -> None:
+    """One tensor on meta, which is where the dispatcher then goes."""
+    arguments = backward_arguments()
+    error = raised_by(run_backward, {**arguments, name: arguments[name].to("meta")})
+    assert isinstance(error, RuntimeError)
+    words = ["conv2d_scale_min_backward", "weight" if name == "input" else name, "meta", "cpu"]
+    assert all(word in str(error) for word in words), error
+
+
+@pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: operator.__name__)
+def test_sparse_tensors_in_inference(operator: Callable[..., Any]) -> None:
+    """They then pass by the entry for gradients, and come to no back end that convmin has."""
+    with torch.inference_mode():
+        for name, sparse in (("input", (x().to_sparse(), w())), ("weight", (x(), w().to_sparse()))):
+            error = raised_by(operator, *sparse)
+            assert f"conv2d_scale_min: expected {name} to be a dense (strided) tensor, got layout Sparse" in str(error)
+
+
 def test_other_memory_formats_are_an_error_or_right() -> None:
     """MKLDNN tensors hold their numbers elsewhere: reading them as plain memory would crash."""
     image, weight = x(), w()

@@ -60,7 +60,7 @@ bool needs_grad(const at::Tensor& input, const at::Tensor& weight, const std::op
 at::Tensor values_autograd(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                            double scale, SymIntArrayRef stride, SymIntArrayRef padding, SymIntArrayRef dilation,
                            SymInt groups) {
-  check_tensors(input, weight, bias);
+  check_tensors(kOp, input, weight, bias);
   if (transforms::active(input, weight, bias)) {
     return std::get<0>(
         transforms::differentiable(input, weight, bias, scale, stride, padding, dilation, std::move(groups)));
@@ -76,7 +76,7 @@ std::tuple<at::Tensor, at::Tensor> with_indices_autograd(const at::Tensor& input
                                                          const std::optional<at::Tensor>& bias, double scale,
                                                          SymIntArrayRef stride, SymIntArrayRef padding,
                                                          SymIntArrayRef dilation, SymInt groups) {
-  check_tensors(input, weight, bias);
+  check_tensors(kOp, input, weight, bias);
   if (transforms::active(input, weight, bias)) {
     return transforms::differentiable(input, weight, bias, scale, stride, padding, dilation, std::move(groups));
   }

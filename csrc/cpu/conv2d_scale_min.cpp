@@ -81,7 +81,7 @@ at::Tensor slab_target(const at::Tensor& result, at::ScalarType type) {
 std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& input_, const at::Tensor& weight_,
                                            const std::optional<at::Tensor>& bias_, double scale,
                                            const Convolution<std::int64_t>& convolution, bool with_indices) {
-  const auto geometry = check_arguments<std::int64_t>(input_, weight_, bias_, convolution);
+  const auto geometry = check_arguments<std::int64_t>(kOp, input_, weight_, bias_, convolution);
   const at::Tensor input = geometry.batched ? input_ : input_.unsqueeze(0);
   const at::ScalarType type = compute_type(input.scalar_type());
   const SlabPlan slabs =

@@ -94,7 +94,8 @@ Gradients compute(const GradientProblem& problem, const at::Tensor& gradient, co
 Gradients backward(const at::Tensor& grad_output, const at::Tensor& input, const at::Tensor& weight,
                    const at::Tensor& indices_, double scale, at::IntArrayRef stride, at::IntArrayRef padding,
                    at::IntArrayRef dilation, std::int64_t groups, std::array<bool, 3> output_mask) {
-  const auto geometry = check_backward(grad_output, input, weight, indices_, {stride, padding, dilation, groups});
+  const auto geometry =
+      check_backward<std::int64_t>(grad_output, input, weight, indices_, {stride, padding, dilation, groups});
   check_range(indices_, geometry.k);
   const GradientProblem problem{geometry.n,
                                 geometry.c,

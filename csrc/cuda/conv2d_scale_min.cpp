@@ -42,7 +42,7 @@ void check(Status status) { TORCH_CHECK(status.ok(), kOp, ": CUDA error: ", erro
 std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& input, const at::Tensor& weight,
                                            const std::optional<at::Tensor>& bias_, double scale,
                                            const Convolution<std::int64_t>& convolution, bool with_indices) {
-  const auto geometry = check_arguments<std::int64_t>(input, weight, bias_, convolution);
+  const auto geometry = check_arguments<std::int64_t>(kOp, input, weight, bias_, convolution);
   const c10::cuda::CUDAGuard device_guard(input.device());
   Device device{};
   check(query_device(input.device().index(), &device));

@@ -29,7 +29,8 @@ void check(Status status) { TORCH_CHECK(status.ok(), kBackwardOp, ": CUDA error:
 Gradients backward(const at::Tensor& grad_output, const at::Tensor& input, const at::Tensor& weight,
                    const at::Tensor& indices, double scale, at::IntArrayRef stride, at::IntArrayRef padding,
                    at::IntArrayRef dilation, std::int64_t groups, std::array<bool, 3> output_mask) {
-  const auto geometry = check_backward(grad_output, input, weight, indices, {stride, padding, dilation, groups});
+  const auto geometry =
+      check_backward<std::int64_t>(grad_output, input, weight, indices, {stride, padding, dilation, groups});
   const c10::cuda::CUDAGuard device_guard(input.device());
   Device device{};
   check(query_device(input.device().index(), &device));
