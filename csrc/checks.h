@@ -51,10 +51,18 @@ void check_place(const char* op, const char* name, const at::Tensor& tensor, con
 void check_tensors(const char* op, const at::Tensor& input, const at::Tensor& weight,
                    const std::optional<at::Tensor>& bias);
 
+// Of strides, paddings, dilations, groups and the kernel's extents: 64 bits then hold what is computed of them.
+inline constexpr std::int64_t kMaxInteger = (std::int64_t{1} << 31) - 1;
+
+template <typename Int>
+bool in_range(const Int& value, int minimum) {
+  return value >= minimum && value <= kMaxInteger;
+}
+
 template <typename Int>
 void check_pair(const char* op, const char* name, ArrayRef<Int> values, int minimum) {
-  TORCH_CHECK(values.size() == 2 && values[0] >= minimum && values[1] >= minimum, op, ": expected ", name,
-              " to be two integers of at least ", minimum, ", got ", values);
+  TORCH_CHECK(values.size() == 2 && in_range(values[0], minimum) && in_range(values[1], minimum), op, ": expected ",
+              name, " to be two integers from ", minimum, " to ", kMaxInteger, ", got ", values);
 }
 
 // The output extent along one axis.
@@ -81,9 +89,9 @@ Geometry<Int> check_arguments(const char* op, const at::Tensor& input, const at:
               input_sizes);
   TORCH_CHECK(weight.dim() == 4, op, ": expected weight of shape [K, C/groups, R, S], got ", weight_sizes);
   check_pair<Int>(op, "stride", convolution.stride, 1);
+  check_pair<Int>(op, "dilation", convolution.dilation, 1);  // before the padding that 'same' makes of it
   check_pair<Int>(op, "padding", convolution.padding, 0);
-  check_pair<Int>(op, "dilation", convolution.dilation, 1);
-  TORCH_CHECK(groups >= 1, op, ": expected groups of at least 1, got ", groups);
+  TORCH_CHECK(in_range(groups, 1), op, ": expected groups from 1 to ", kMaxInteger, ", got ", groups);
 
   Geometry<Int> geometry{};
   geometry.batched = input.dim() == 4;
@@ -100,8 +108,8 @@ Geometry<Int> check_arguments(const char* op, const at::Tensor& input, const at:
               ": expected input whose dimensions other than N are not empty, got ", input_sizes);
   TORCH_CHECK(geometry.k >= 1, op, ": expected weight with at least one output channel to take the minimum over, got ",
               weight_sizes);
-  TORCH_CHECK(geometry.r >= 1 && geometry.s >= 1, op, ": expected weight with a kernel of at least 1 x 1, got ",
-              weight_sizes);
+  TORCH_CHECK(in_range(geometry.r, 1) && in_range(geometry.s, 1), op, ": expected weight with a kernel of 1 to ",
+              kMaxInteger, " rows and columns, got ", weight_sizes);
   TORCH_CHECK(weight_sizes[1] * groups == geometry.c, op, ": expected weight of shape [K, ", geometry.c,
               "/groups, R, S]", " with groups=", groups, " for input ", input_sizes, ", got ", weight_sizes);
   TORCH_CHECK(geometry.k % groups == 0, op, ": expected weight's output channels to be divisible by groups=", groups,

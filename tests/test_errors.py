@@ -114,6 +114,46 @@ def test_integers_and_complex_numbers(dtype: torch.dtype, operator: Callable[...
     assert "input" in str(error) and "BFloat16" in str(error)
 
 
+@pytest.mark.parametrize("where", ["cpu", "meta"])
+@pytest.mark.parametrize("value", [2**31, 2**62, 2**63 - 1])
+@pytest.mark.parametrize("name", ["stride", "padding", "dilation", "groups"])
+def test_integers_too_large_to_compute_with(name: str, value: int, where: str) -> None:
+    """What sizes are computed from is bounded before anything is computed that could overflow."""
+    image, weight = x(device=where), w(device=where)
+    words = rf"{name} .*from [01] to 2147483647, got {re.escape(str([value, value])) if name != 'groups' else value}"
+    for operator in OPERATORS:
+        with pytest.raises(RuntimeError, match=f"^conv2d_scale_min: expected {words}"):
+            operator(image, weight, **{name: value})
+    arguments = {**backward_arguments(), name: value if name == "groups" else [value, value]}
+    moved = {
+        key: argument.to(where) if isinstance(argument, torch.Tensor) else argument
+        for key, argument in arguments.items()
+    }
+    with pytest.raises(RuntimeError, match=f"^conv2d_scale_min_backward: expected {words}"):
+        run_backward(moved)
+
+
+def test_a_kernel_too_large_to_compute_with() -> None:
+    """A weight of stride 0 may have any extent without the memory for it; dilated, its window would overflow."""
+    weight = w(1, 4, 1, 1).expand(1, 4, 2**33, 1)
+    with pytest.raises(RuntimeError, match=r"^conv2d_scale_min: expected weight .*2147483647 rows.*8589934592"):
+        convmin.conv2d_scale_min(x(), weight, dilation=2**31 - 1)
+
+
+@pytest.mark.parametrize("where", ["cpu", "meta"])
+def test_the_largest_integers(where: str) -> None:
+    """In bounds: no overflow, and what F.conv2d answers."""
+    image, weight, limit = x(device=where), w(device=where), 2**31 - 1
+    values = convmin.conv2d_scale_min(image, weight, stride=limit)
+    assert values.shape == (2, 1, 1, 1)
+    assert where == "meta" or torch.equal(values, convmin.conv2d_scale_min(image, weight)[:, :, :1, :1])
+    assert convmin.conv2d_scale_min(image, weight[..., :1, :1], dilation=limit).shape == (2, 1, 8, 8)
+    with pytest.raises(RuntimeError, match="height 4294967295 "):
+        convmin.conv2d_scale_min(image, weight, dilation=limit)
+    with pytest.raises(RuntimeError, match=r"expected weight.*groups=2147483647"):
+        convmin.conv2d_scale_min(image, weight, groups=limit)
+
+
 def test_no_input_channels() -> None:
     """F.conv2d answers with no output channels at all, whose minimum does not exist."""
     with pytest.raises(IndexError):
