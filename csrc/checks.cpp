@@ -9,6 +9,8 @@ void check_dense(const char* op, const char* name, const at::Tensor& tensor) {
   TORCH_CHECK(tensor.defined(), op, ": expected ", name, " to be a tensor, got none");
   TORCH_CHECK(tensor.layout() == at::kStrided, op, ": expected ", name, " to be a dense (strided) tensor, got layout ",
               tensor.layout());
+  // Their layout is strided, too, but they have no sizes to ask for.
+  TORCH_CHECK(!tensor.is_nested(), op, ": expected ", name, " to be a dense (strided) tensor, got a nested one");
 }
 
 void check_like_input(const char* op, const char* name, const at::Tensor& tensor, const at::Tensor& input) {

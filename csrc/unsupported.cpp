@@ -1,5 +1,5 @@
-// Backends without a kernel, and sparse tensors: an error that names the argument, where the dispatcher's would list
-// keys.
+// Backends without a kernel, sparse and nested tensors: an error that names the argument, where the dispatcher's would
+// list keys.
 #include <torch/library.h>
 
 #include "checks.h"
@@ -32,12 +32,16 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& grad_o
   reject(kBackwardOp, input);
 }
 
+void register_in(torch::Library& m) {
+  m.impl("conv2d_scale_min", &forward<at::Tensor>);
+  m.impl("conv2d_scale_min_with_indices", &forward<std::tuple<at::Tensor, at::Tensor>>);
+  m.impl("conv2d_scale_min_backward", &backward);
+}
+
 }  // namespace
 }  // namespace convmin
 
-// Of every backend that has no kernel of its own.
-TORCH_LIBRARY_IMPL(convmin, CompositeExplicitAutograd, m) {
-  m.impl("conv2d_scale_min", &convmin::forward<at::Tensor>);
-  m.impl("conv2d_scale_min_with_indices", &convmin::forward<std::tuple<at::Tensor, at::Tensor>>);
-  m.impl("conv2d_scale_min_backward", &convmin::backward);
-}
+// The first key stands for every backend without a kernel of its own, but not for those of nested tensors.
+TORCH_LIBRARY_IMPL(convmin, CompositeExplicitAutograd, m) { convmin::register_in(m); }
+TORCH_LIBRARY_IMPL(convmin, NestedTensorCPU, m) { convmin::register_in(m); }
+TORCH_LIBRARY_IMPL(convmin, NestedTensorCUDA, m) { convmin::register_in(m); }

@@ -4,6 +4,7 @@ the argument, what was expected and what came."""
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,12 @@ def x(*shape: int, **kwargs: Any) -> torch.Tensor:
 
 def w(*shape: int, **kwargs: Any) -> torch.Tensor:
     return torch.rand(*(shape or (6, 4, 3, 3)), **kwargs)
+
+
+def nested(*tensors: torch.Tensor) -> torch.Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that they are a prototype
+        return torch.nested.nested_tensor(list(tensors))
 
 
 # What is wrong: (input, weight, bias, keyword arguments, words that the message has to hold).
@@ -63,6 +70,9 @@ CASES: dict[str, Case] = {
     "sparse input": (x().to_sparse(), w(), None, {}, ["input", "Sparse"]),
     "sparse weight": (x(), w().to_sparse(), None, {}, ["weight", "Sparse"]),
     "sparse bias": (x(), w(), torch.rand(6).to_sparse(), {}, ["bias", "Sparse"]),
+    "nested input": (nested(x(), x(2, 4, 8, 9)), w(), None, {}, ["input", "nested"]),
+    "nested weight": (x(), nested(w(2, 4, 3, 3), w(4, 4, 3, 3)), None, {}, ["weight", "nested"]),
+    "nested bias": (x(), w(), nested(torch.rand(2), torch.rand(4)), {}, ["bias", "nested"]),
     "padding string": (x(), w(), None, {"padding": "full"}, ["padding", "full", "same", "valid"]),
     "same padding with a stride": (
         x(),
@@ -217,7 +227,7 @@ def test_errors_stay_errors_where_gradients_are_wanted(operator: Callable[..., A
 def test_errors_on_meta_tensors() -> None:
     """Shapes are checked where there is no data: a bad model fails when it is traced, not when it runs."""
     for name, (image, weight, bias, kwargs, words) in CASES.items():
-        if "is a" in name or "is None" in name or "sparse" in name:
+        if "is a" in name or "is None" in name or "sparse" in name or "nested" in name:
             continue
         meta = [None if t is None else t.to("meta") for t in (image, weight, bias)]
         for operator in OPERATORS:
@@ -244,6 +254,8 @@ BACKWARD_CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "sparse indices": ({"indices": torch.zeros(2, 1, 6, 6).byte().to_sparse()}, ["indices", "Sparse"]),
     "sparse input": ({"input": x().to_sparse()}, ["input", "Sparse"]),
     "sparse weight": ({"weight": w().to_sparse()}, ["weight", "Sparse"]),
+    "nested gradient": ({"grad_output": nested(x(1, 6, 6), x(1, 6, 5))}, ["grad_output", "nested"]),
+    "nested input": ({"input": nested(x(4, 8, 8), x(4, 8, 7))}, ["input", "nested"]),
 }
 
 
@@ -271,6 +283,8 @@ def run_backward(arguments: dict[str, Any]) -> Any:
 def test_the_backward_by_itself(case: tuple[dict[str, Any], list[str]], where: str) -> None:
     """Checked alike on every device and while tracing, and under its own name."""
     changes, words = case
+    if where == "meta" and "nested" in words:
+        pytest.skip("PyTorch has no nested tensors on meta")
     arguments = {**backward_arguments(), **changes}
     moved = {name: value.to(where) if isinstance(value, torch.Tensor) else value for name, value in arguments.items()}
     error = raised_by(run_backward, moved)
@@ -291,12 +305,16 @@ def test_the_backward_on_two_devices(name: str) -> None:
 
 
 @pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: operator.__name__)
-def test_sparse_tensors_in_inference(operator: Callable[..., Any]) -> None:
+def test_sparse_and_nested_tensors_in_inference(operator: Callable[..., Any]) -> None:
     """They then pass by the entry for gradients, and come to no back end that convmin has."""
     with torch.inference_mode():
-        for name, sparse in (("input", (x().to_sparse(), w())), ("weight", (x(), w().to_sparse()))):
-            error = raised_by(operator, *sparse)
-            assert f"conv2d_scale_min: expected {name} to be a dense (strided) tensor, got layout Sparse" in str(error)
+        for tensors, name, got in (
+            ((x().to_sparse(), w()), "input", "layout Sparse"),
+            ((x(), w().to_sparse()), "weight", "layout Sparse"),
+            ((nested(x(4, 8, 8)), w()), "input", "a nested one"),
+        ):
+            error = raised_by(operator, *tensors)
+            assert f"conv2d_scale_min: expected {name} to be a dense (strided) tensor, got {got}" in str(error)
 
 
 def test_other_memory_formats_are_an_error_or_right() -> None:
