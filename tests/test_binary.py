@@ -52,11 +52,15 @@ def kernels(report: str) -> Iterator[tuple[str, str, dict[str, int]]]:
             yield architecture, function, numbers
 
 
+# Bytes of local memory a thread. None where kernels were tuned; elsewhere what docs/sm80.md tells of the whole list.
+ALLOWED = {"sm_86": 8, "sm_89": 8, "sm_100": 40, "sm_120": 40}
+
+
 def spilling(report: str) -> list[str]:
-    """Kernels that keep variables in local memory, by spilling or by an array indexed at run time."""
+    """Kernels that keep more in local memory than is known, by spilling or by an array indexed at run time."""
     found = []
     for architecture, function, numbers in kernels(report):
-        if numbers["STACK"] or numbers["LOCAL"]:
+        if numbers["STACK"] > ALLOWED.get(architecture, 0) or numbers["LOCAL"]:
             found.append(f"{function} for {architecture}: stack {numbers['STACK']}, local {numbers['LOCAL']} bytes")
     return found
 
@@ -72,6 +76,10 @@ def test_a_spill_is_found() -> None:
     report = "arch = sm_90a\n Function _Z1kv:\n  REG:255 STACK:16 SHARED:0 LOCAL:0 CONSTANT[0]:616 TEXTURE:0\n"
     assert spilling(report) == ["_Z1kv for sm_90a: stack 16, local 0 bytes"]
     assert spilling(report.replace("STACK:16", "STACK:0")) == []
+    assert spilling(report.replace("sm_90a", "sm_120")) == []
+    assert (
+        len(spilling(report.replace("sm_90a", "sm_89"))) == len(spilling(report.replace("STACK:16", "STACK:48"))) == 1
+    )
 
 
 def test_every_architecture_is_there(resource_usage: str) -> None:
