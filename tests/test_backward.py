@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Iterable, Sequence
 
 import convmin
+import numpy
 import pytest
 import torch
 from gradients import SPREADS, Case, check_bounds, dense, exact, make_case, unit
 from plans import plan_backward
 from support import DTYPES, FILLS, STORAGES, Problem, random_problem
-from torch import Tensor
 
 WIDE = Problem(n=2, c=64, h=19, w=131, k=128)  # 3 x 3 at stride 1, wide enough for the window kernels
 PAIRS = Problem(n=3, c=18, h=194, w=258, k=12, padding=(1, 1))  # so many tiles that 16-bit elements are loaded in pairs
 # Segments of one channel and of many, runs of a pixel and of many segments; by scalars, by vectors, and copied.
 DEPTHWISE = Problem(n=4, c=24, h=60, w=61, k=24, groups=24, stride=(2, 1), padding=(1, 1))
 DEEP = Problem(n=2, c=72, h=28, w=28, k=96, padding=(1, 1))
+POINTWISE = Problem(n=8, c=64, h=28, w=28, k=512, r=1, s=1)
 MANY = Problem(n=2, c=16, h=20, w=31, k=1100, r=1, s=1)  # the list takes two passes to sort
 PROBLEMS = [
     DEPTHWISE,
@@ -137,26 +139,79 @@ def test_the_reference_is_autograds(device: str) -> None:
             torch.testing.assert_close(mine, theirs.cpu(), rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("dtype", DTYPES[:1] + DTYPES[2:], ids=str)
-@pytest.mark.parametrize("spread", ["random", "one"])
-def test_errors_are_below_eagers(spread: str, dtype: torch.dtype, device: str) -> None:
+def check_errors(cases: Iterable[Case], reference: Callable[[Case], Sequence[numpy.ndarray]]) -> None:
     """Mean and largest error of every gradient, over several seeds. Slack: half a unit in the last place of the result,
     which is rounded in any case, and twice the deviation of two means of so many errors: where one channel has all of
     it, its bias is a single sum a seed."""
+    errors: list[list[numpy.ndarray]] = [
+        [],
+        [],
+        [],
+    ]  # of each gradient and seed: [mine, eager's, the result's rounding]
+    for case in cases:
+        half_unit = unit(case.x.dtype) / 2
+        for pool, mine, theirs, true in zip(errors, case.run(), case.dense(), reference(case), strict=True):
+            assert mine is not None
+            off = [abs(t.double().cpu().numpy() - true).ravel() for t in (mine, theirs)]
+            pool.append(numpy.stack([*off, half_unit * abs(true).ravel()]))
+    for name, pool in zip(("grad_input", "grad_weight", "grad_bias"), errors, strict=True):
+        pooled = numpy.concatenate(pool, axis=1)
+        mean, largest = pooled.mean(1), pooled.max(1)
+        chance = 2 / max(1, numpy.count_nonzero(pooled[2])) ** 0.5
+        assert mean[0] <= (1.02 + chance) * mean[1] + mean[2], name
+        assert largest[0] <= 1.3 * largest[1] + largest[2], name
+
+
+def in_float64(case: Case) -> list[numpy.ndarray]:
+    return [t.numpy() for t in case.exact()]
+
+
+@pytest.mark.parametrize("dtype", DTYPES[:1] + DTYPES[2:], ids=str)
+@pytest.mark.parametrize("spread", ["random", "one"])
+def test_errors_are_below_eagers(spread: str, dtype: torch.dtype, device: str) -> None:
     for problem in (WIDE.replace(n=2), Problem(n=4, c=32, h=30, w=30, k=64, r=1, s=1)):
-        errors: list[list[Tensor]] = [[], [], []]  # of each gradient and seed: [mine, eager's, the result's rounding]
-        for seed in range(6):
-            case = make_case(problem.replace(dtype=dtype, seed=seed), device, spread)
-            for pool, mine, theirs, true in zip(errors, case.run(), case.dense(), case.exact(), strict=True):
-                assert mine is not None
-                off = [(t.double().cpu() - true).abs() for t in (mine, theirs)]
-                pool.append(torch.stack([*off, unit(dtype) / 2 * true.abs()]).flatten(1))
-        for pool in errors:
-            pooled = torch.cat(pool, dim=1)
-            mean, largest = pooled.mean(1).tolist(), pooled.amax(1).tolist()
-            chance = 2 / max(1, int(pooled[2].count_nonzero())) ** 0.5
-            assert mean[0] <= (1.02 + chance) * mean[1] + mean[2]
-            assert largest[0] <= 1.3 * largest[1] + largest[2]
+        check_errors(
+            (make_case(problem.replace(dtype=dtype, seed=seed), device, spread) for seed in range(6)), in_float64
+        )
+
+
+@pytest.mark.parametrize("spread", ["forward", "one", "two"])
+@pytest.mark.parametrize(
+    "problem",
+    [
+        POINTWISE,
+        Problem(n=2, c=3, h=128, w=128, k=64, r=7, s=7, stride=(2, 2), padding=(3, 3)),
+    ],
+    ids=str,
+)
+def test_errors_of_long_sums_are_below_eagers(problem: Problem, spread: str, device: str) -> None:
+    """A channel of many that wins most pixels, and windows of which many elements reach a pixel of the input."""
+    check_errors((make_case(problem.replace(seed=seed), device, spread) for seed in range(6)), in_float64)
+
+
+def in_long_double(case: Case) -> list[numpy.ndarray]:
+    """The gradients of a 1x1 convolution, of float64."""
+    size = case.problem.k, case.problem.c
+    grad, x, weight = (t.cpu().numpy().astype(numpy.longdouble) for t in (case.grad, case.x, case.weight.view(size)))
+    index = case.index.cpu().long().flatten().numpy()
+    grad = (grad * case.problem.scale).ravel()
+    pixels = numpy.moveaxis(x, 1, -1)  # [n, h, w, c]
+    terms = grad[:, None] * pixels.reshape(-1, size[1])
+    grad_weight, grad_bias = numpy.zeros(size, numpy.longdouble), numpy.zeros(size[0], numpy.longdouble)
+    for k in numpy.unique(index):
+        grad_weight[k], grad_bias[k] = terms[index == k].sum(0), grad[index == k].sum()
+    grad_input = numpy.moveaxis((grad[:, None] * weight[index]).reshape(pixels.shape), -1, 1)
+    return [grad_input, grad_weight.reshape(case.weight.shape), grad_bias]
+
+
+@pytest.mark.skipif(numpy.finfo(numpy.longdouble).eps > 1e-18, reason="long double is double here")
+@pytest.mark.parametrize("spread", ["one", "two"])
+def test_errors_in_float64_are_below_eagers(spread: str, device: str) -> None:
+    cases = [make_case(POINTWISE.replace(dtype=torch.float64, seed=seed), device, spread) for seed in range(6)]
+    check_errors(cases, in_long_double)
+    for seed, case in enumerate(cases):  # a constant gradient: every addition of a run rounds the same way
+        case.grad.fill_(1 / (2 * seed + 3))
+    check_errors(cases, in_long_double)
 
 
 @pytest.mark.parametrize("mask", [(a, b, c) for a in (True, False) for b in (True, False) for c in (True, False)])
@@ -166,7 +221,7 @@ def test_output_mask(problem: Problem, mask: tuple[bool, bool, bool], device: st
     case = make_case(problem, device)
     for wanted, part, whole in zip(mask, case.run(mask), case.run(), strict=True):
         assert (part is not None) == wanted
-        assert part is None or torch.allclose(part, whole, rtol=1e-5, atol=1e-5)
+        assert part is None or torch.equal(part, whole)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
