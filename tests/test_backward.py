@@ -245,7 +245,7 @@ def test_layouts_are_eagers(storage: str, weight_storage: str, dtype: torch.dtyp
             assert mine is not None and _strides(mine) == _strides(theirs), problem
 
 
-def _strides(t: Tensor) -> list[int]:
+def _strides(t: torch.Tensor) -> list[int]:
     return [stride for stride, extent in zip(t.stride(), t.shape, strict=True) if extent > 1]
 
 
