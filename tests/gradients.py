@@ -148,8 +148,7 @@ def check_bounds(case: Case, results: tuple[Tensor | None, ...] | None = None) -
     ):
         assert mine is not None and mine.dtype == dtype and mine.shape == true.shape, name
         mine = mine.double().cpu()
-        # Where the terms' magnitudes add up to more than the sums' type holds, an order of them may overflow.
-        finite = true.isfinite() & (true.abs() < torch.finfo(dtype).max * 0.999) & (size < torch.finfo(accum).max)
+        finite = true.isfinite() & (true.abs() < torch.finfo(dtype).max * 0.999)
         error = (mine - true).abs()
         # float64's reference errs as much as the kernel does.
         bound = (

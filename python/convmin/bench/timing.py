@@ -94,8 +94,10 @@ def take_turns(
     while done < LEAST_ROUNDS or (done < rounds and time.perf_counter() - start < seconds):
         for name in rng.sample(list(calls), len(calls)):
             times[name].append(once(calls[name], flush))
+            if done >= LEAST_ROUNDS:
+                continue
             row = min(ROW[1], int(500 * seconds / max(times[name][-1] * LEAST_ROUNDS * len(calls), 1e-6)))
-            if done < LEAST_ROUNDS and row >= ROW[0]:
+            if row >= ROW[0]:
                 rows[name].append((*back_to_back(calls[name], row, cuda), row))
         done += 1
     results = {name: summary(values) for name, values in times.items()}
