@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -36,13 +36,13 @@ def build(kind: str, dist: Path) -> Path:
         (ROOT / "python" / "convmin.egg-info" / "SOURCES.txt").unlink(missing_ok=True)
         _setup("sdist", "--dist-dir", str(dist))
     else:
-        # Of its own, or what an older build left behind (a module that has gone since) would go into the wheel.
-        base = ROOT / "build" / f"wheel-{kind}"
-        shutil.rmtree(base, ignore_errors=True)
         os.environ["FORCE_CUDA"] = "1" if kind == "cuda" else "0"
         version = ["egg_info", f"--tag-build=+{label(kind)}"]
-        places = ["--bdist-dir", str(base / "bdist"), "--dist-dir", str(dist)]
-        _setup(*version, "build", "--build-base", str(base), "bdist_wheel", *places)
+        # A folder of its own: what an older build left behind (a module that has gone since) would go into the wheel,
+        # and another may be building at the same time.
+        with tempfile.TemporaryDirectory(prefix="convmin-wheel-") as base:
+            places = ["--bdist-dir", f"{base}/bdist", "--dist-dir", str(dist)]
+            _setup(*version, "build", "--build-base", base, "bdist_wheel", *places)
     pattern = "convmin-*.tar.gz" if kind == "sdist" else f"convmin-*+{label(kind)}-*.whl"
     return max(dist.glob(pattern), key=lambda path: path.stat().st_mtime)
 
