@@ -217,8 +217,10 @@ def test_errors_in_float64_are_below_eagers(spread: str, device: str) -> None:
 @pytest.mark.parametrize("mask", [(a, b, c) for a in (True, False) for b in (True, False) for c in (True, False)])
 @pytest.mark.parametrize("problem", [Problem(), WIDE], ids=str)
 def test_output_mask(problem: Problem, mask: tuple[bool, bool, bool], device: str) -> None:
-    """What isn't asked for is not there; the rest is the same to the bit. But where grad_weight isn't asked for, another
-    of CUDA's kernels may sum grad_bias."""
+    """What isn't asked for is not there; the rest is the same to the bit.
+
+    But where grad_weight isn't asked for, another of CUDA's kernels may sum grad_bias.
+    """
     case = make_case(problem, device)
     everything, results = case.run(), case.run(mask)
     assert tuple(part is not None for part in results) == mask
