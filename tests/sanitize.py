@@ -124,7 +124,7 @@ def variant_of(problem: Problem, plan: _C.Plan, indices: bool) -> Variant:
     dtype = str(problem.dtype).removeprefix("torch.")
     loops: tuple[int, ...] = (plan["splits"] > 1,)
     if plan["kernel"] == "sm80":
-        loops = (max(plan["splits"], plan["parts"]) > 1, plan["taps"] > 1)
+        loops = (plan["splits"] > 1, plan["parts"] > 1, plan["taps"] > 1)
     elif plan["kernel"] == "direct":
         # Its tiles are all of 256 threads, shared out in many ways; what is compiled is a thread's part.
         rows, columns = plan["tile_rows"], plan["tile_columns"]

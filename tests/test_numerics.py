@@ -13,9 +13,10 @@ import convmin
 import pytest
 import torch
 from conftest import TARGETS
+from convmin import _C
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from plans import accepts
+from plans import DEVICES, accepts, describe
 from random_problems import SIGMAS
 from runner import Refused, check_problem
 from support import DTYPES, FILLS, FORWARD_FILLS, HOSTILE_FILLS, STORAGES, Problem, fp32_class
@@ -316,11 +317,25 @@ SPECIALIZED_HOSTILE = [
     for w in (136, 135)
     if problem.dtype != torch.float64 and problem.storage == problem.weight_storage
 ]
+# What it gives blocks that share a tile's sums, of which each sees some of a pixel's channels: the same ways.
+SHARED_HOSTILE = [
+    problem.replace(n=1, c=256, h=28, w=w, k=256)
+    for problem in HOSTILE
+    for w in (28, 27)
+    if problem.dtype != torch.float64 and problem.storage == problem.weight_storage
+]
+
+
+def test_blocks_share_the_sums_of_hostile_numbers() -> None:
+    for problem in SHARED_HOSTILE:
+        plan = _C.plan(describe(problem, "tf32"), DEVICES["H200"].as_dict(), "sm80")
+        assert plan["parts"] > 1 and plan["tile"][2] == 32
 
 
 @pytest.mark.parametrize(
     ("on", "problem", "precision"),
-    with_classes(LARGE_HOSTILE) + [case for case in with_classes(SPECIALIZED_HOSTILE) if case.values[0][1] == "sm80"],
+    with_classes(LARGE_HOSTILE)
+    + [case for case in with_classes(SPECIALIZED_HOSTILE + SHARED_HOSTILE) if case.values[0][1] == "sm80"],
 )
 def test_hostile_numbers_in_large_images(on: Target, problem: Problem, precision: str) -> None:
     """The same where a narrower type than TF32 computes, and what it can't is left to the portable kernel."""

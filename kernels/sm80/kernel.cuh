@@ -59,6 +59,13 @@ __global__ void __launch_bounds__(kThreads, T::kTile.blocks_per_sm)
   typename Mainloop<T>::Accumulators accumulators = {};
   typename Mainloop<T>::Pixels first_half, second_half;
   typename Mainloop<T>::Weights first_weight, second_weight;
+  // Where blocks share the sums: whether this one has found those of all.
+  [[maybe_unused]] const auto add_parts = [&] {
+    if constexpr (T::kScaled) producer.leave_range(Share(params, shared));
+    if (!Share(params, shared).template add_parts<T>(params, accumulators)) return false;
+    if constexpr (T::kScaled) producer.take_ranges(Share(params, shared));
+    return true;
+  };
   const int* offsets = reinterpret_cast<const int*>(shared + params.offsets);
   const auto tap_offset_of = [&](int tap) { return T::kGather == Gather::kTaps ? 0 : offsets[tap]; };
   int patch = 0, weight = 0, tap = 0, block = share.first_block;
@@ -105,10 +112,13 @@ __global__ void __launch_bounds__(kThreads, T::kTile.blocks_per_sm)
     }
     if (!ends_block) continue;
     if constexpr (T::kTile.shares_sums) {
-      if (params.parts > 1) break;  // there was one block of channels
+      if (params.parts > 1) {  // there was one block of channels
+        if constexpr (T::kAddsPartsLast) break;
+        if (!add_parts()) return;
+      }
     }
     epilogue.reduce(block++, accumulators);
-    left_after_block -= block_stages;
+    left_after_block -= params.stages;
 #pragma unroll
     for (auto& row : accumulators)
 #pragma unroll
@@ -117,9 +127,9 @@ __global__ void __launch_bounds__(kThreads, T::kTile.blocks_per_sm)
         for (float& value : fragment) value = 0.0f;
     mainloop.template load<0>(at, first_half);  // after the last step, of some patch, for nothing
   }
-  if constexpr (T::kTile.shares_sums) {
+  if constexpr (T::kAddsPartsLast) {
     if (params.parts > 1) {
-      if (!share.add_parts<T>(params, accumulators)) return;
+      if (!add_parts()) return;
       epilogue.reduce(share.first_block, accumulators);
     }
   }
@@ -135,12 +145,7 @@ __global__ void __launch_bounds__(kThreads, T::kTile.blocks_per_sm)
 template <typename Element, typename Operand, Gather kGather, int kTile>
 int launch_tile(const Params& params, const Plan& plan, cudaStream_t stream) {
   using T = Traits<Element, Operand, kGather, kTile>;
-  if constexpr (T::kScaled) {
-    conv_scale_min_sm80_scale<T><<<params.group_outputs, kPackThreads, 0, stream>>>(params);
-  }
-  const auto pack_blocks =
-      static_cast<std::int64_t>(params.groups) * params.group_blocks * (T::kTileN / kPackOutputs) * params.chunks;
-  conv_scale_min_sm80_pack<T><<<static_cast<unsigned>(pack_blocks), kPackThreads, 0, stream>>>(params);
+  pack<T>(params, stream);
   if constexpr (T::kSpecialized) {
     return start(conv_scale_min_sm80_specialized<T>, plan.blocks, T::kThreads, plan.shared_memory, params, stream);
   } else {

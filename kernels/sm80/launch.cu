@@ -57,6 +57,8 @@ Params make_params(const Problem& original, const Plan& plan, const Workspace& p
   params.by_patch_columns = FastDivisor(shape.patch_columns);
   params.by_patch_pixels = FastDivisor(shape.patch_pixels);
   params.by_s = FastDivisor(problem.s);
+  params.by_window = FastDivisor(problem.r * problem.s);
+  params.by_chunks = FastDivisor(shape.chunks);
   params.by_group_blocks = FastDivisor(shape.group_blocks);
   params.arrivals = every_lane_arrives() ? 32 : 1;
   params.taps = static_cast<int>(shape.taps);
@@ -92,7 +94,8 @@ Params make_params(const Problem& original, const Plan& plan, const Workspace& p
   params.counters = reinterpret_cast<int*>(base + parts.counters);
   params.counter_count = static_cast<int>(parts.counter_count);
   params.channel_factor = reinterpret_cast<float*>(base + parts.factors);
-  params.channel_peak = reinterpret_cast<unsigned*>(base + parts.peaks);
+  params.range_counts = reinterpret_cast<unsigned*>(base + parts.ranges);
+  params.channel_seen = reinterpret_cast<int*>(base + parts.seen);
   if (scaled) params.fallback = fallback_in(parts, arguments);
   return params;
 }

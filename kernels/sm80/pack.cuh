@@ -11,123 +11,193 @@
 
 namespace convmin::sm80 {
 
-inline constexpr int kPackThreads = 256;
-inline constexpr int kPackOutputs = 16, kPackTaps = 16;  // of a block at a time
-inline constexpr int kPackTogether = 6;                  // elements that a thread loads before it stores the first
-
-// One block per kPackOutputs output channels and chunk of the reduction: read in the order of memory, written in that
-// of [group][block of outputs][step][half of the step][16 outputs][lane].
+// A block has a whole filter where it is scaled.
 template <typename T>
-__global__ void __launch_bounds__(kPackThreads) conv_scale_min_sm80_pack(const __grid_constant__ Params params) {
+inline constexpr int kPackThreads = T::kScaled ? 512 : 256;
+
+// One output channel of a padded group, read in pairs of words: what a lane has of the channel in half a step. A pair
+// is half of a 16-byte vector, so an output channel is packed without a look at any other.
+template <typename T>
+class Filter {
+ public:
   using Element = typename T::Element;
   using Operand = typename T::Operand;
-  using Bits = std::conditional_t<sizeof(Operand) == 4, std::uint32_t, std::uint16_t>;
-  constexpr int kWords = T::kChunk * static_cast<int>(sizeof(Bits)) / 4;
-  __shared__ union {
-    Bits bits[kPackTaps][kPackOutputs][T::kChunk + 4 / sizeof(Bits)];
-    std::uint32_t words[kPackTaps][kPackOutputs][kWords + 1];
-  } shared;
+  static constexpr int kPerWord = 4 / static_cast<int>(sizeof(Operand)), kElements = 2 * kPerWord;
+  static constexpr int kPairs = 4 * T::kHalves;  // of a step: four lanes' in each half
 
-  const int thread = static_cast<int>(threadIdx.x);
-  for (std::int64_t i = std::int64_t{blockIdx.x} * kPackThreads + thread; i < params.counter_count;
-       i += std::int64_t{gridDim.x} * kPackThreads) {
-    params.counters[i] = 0;
-  }
-
-  const int chunk = static_cast<int>(blockIdx.x % params.chunks);
-  const int pairs = T::kTileN / kPackOutputs;
-  const int pair = static_cast<int>(blockIdx.x / params.chunks % pairs);
-  const auto block = static_cast<std::int64_t>(blockIdx.x / params.chunks / pairs);  // of outputs, of all groups
-  const int group = static_cast<int>(block / params.group_blocks);
-  const int first_output =
-      static_cast<int>(block - static_cast<std::int64_t>(group) * params.group_blocks) * T::kTileN +
-      pair * kPackOutputs;
-  const int first_k = group * params.group_outputs + first_output;
-  const auto* weight = static_cast<const Element*>(params.weight) + first_k * params.weight_stride_k;
-
-  const int taps = T::kGather == Gather::kTaps ? 1 : params.r * params.s;
-  const bool channels_inside = params.weight_stride_c < params.weight_stride_s;
-  for (int first_tap = 0; first_tap < taps; first_tap += kPackTaps) {
-    const int batch = min(taps - first_tap, kPackTaps);
-    const int count = kPackOutputs * T::kChunk * batch;
-    for (int base = 0; base < count; base += kPackTogether * kPackThreads) {
-      const int first = base + thread;
-      Element values[kPackTogether];
-      Bits* targets[kPackTogether];
-#pragma unroll
-      for (int j = 0; j < kPackTogether; ++j) {
-        if (base + j * kPackThreads >= count) break;
-        const int i = min(first + j * kPackThreads, count - 1);
-        const int outer = channels_inside ? i / T::kChunk : i / batch;
-        const int element = channels_inside ? i % T::kChunk : outer % T::kChunk;
-        const int tap = channels_inside ? outer % batch : i % batch;
-        const int output = channels_inside ? outer / batch : outer / T::kChunk;
-        int channel = chunk * T::kChunk + element, at = first_tap + tap;
-        bool real = output + first_output < params.group_outputs && channel < params.group_channels;
-        if constexpr (T::kGather == Gather::kTaps) {
-          real = output + first_output < params.group_outputs && channel < params.reduction;
-          at = channel / params.group_channels;
-          channel -= at * params.group_channels;
-        }
-        values[j] =
-            real ? load_read_only(weight + output * params.weight_stride_k + channel * params.weight_stride_c +
-                                  at / params.s * params.weight_stride_r + at % params.s * params.weight_stride_s)
-                 : Element{};
-        if constexpr (T::kScaled) values[j] *= real ? 1.0f / __ldg(&params.channel_factor[first_k + output]) : 1.0f;
-        targets[j] = &shared.bits[tap][output][element];
-      }
-#pragma unroll
-      for (int j = 0; j < kPackTogether; ++j) {
-        if (first + j * kPackThreads < count) *targets[j] = static_cast<Bits>(operand_bits<Operand>(values[j]));
-      }
-    }
-    __syncthreads();
-    for (int i = thread; i < batch * T::kHalves * 32; i += kPackThreads) {
-      const int lane = i % 32, half = i / 32 % T::kHalves, tap = i / 32 / T::kHalves;
-      const auto& outputs = shared.words[tap];
-      const int word = half * 8 + lane % 4, output = lane / 4;
-      // Steps run over taps within chunks where a patch serves all taps, else over chunks within taps.
-      const int at = first_tap + tap;
-      const int step = params.taps > 1 ? chunk * params.taps + at : at * params.chunks + chunk;
-      auto* image = static_cast<uint4*>(params.packed_weight) + (block * params.steps + step) * T::kWeightVectors;
-      image[(half * pairs + pair) * 32 + lane] = {outputs[output][word], outputs[output][word + 4],
-                                                  outputs[output + 8][word], outputs[output + 8][word + 4]};
-    }
-    __syncthreads();
-  }
-}
-
-// One block per filter: its power of two, and how large the weights of each input channel get in any filter.
-template <typename T>
-__global__ void __launch_bounds__(kPackThreads) conv_scale_min_sm80_scale(const __grid_constant__ Params params) {
-  const int k = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x);
-  const auto* filter = static_cast<const float*>(params.weight) + k * params.weight_stride_k;
-  const int taps = params.r * params.s;
-  const auto read = [&](int channel, int tap) {
-    return fabsf(filter[channel * params.weight_stride_c + tap / params.s * params.weight_stride_r +
-                        tap % params.s * params.weight_stride_s]);
+  struct At {
+    int chunk, tap, pair;
   };
-  __shared__ unsigned largest;  // as bits of a float, which order as the floats do
+
+  // `row` counts the output channels of padded groups.
+  __device__ __forceinline__ Filter(const Params& params, std::int64_t row)
+      : params_(params), block_(row / T::kTileN), n_(static_cast<int>(row - block_ * T::kTileN)) {
+    const auto group = static_cast<int>(block_ / params.group_blocks);
+    const auto in_group = static_cast<int>(block_ - static_cast<std::int64_t>(group) * params.group_blocks) * T::kTileN;
+    real_ = in_group + n_ < params.group_outputs;
+    k_ = real_ ? group * params.group_outputs + in_group + n_ : 0;
+    first_ = static_cast<const Element*>(params.weight) + k_ * params.weight_stride_k;
+  }
+
+  __device__ __forceinline__ bool real() const { return real_; }
+  __device__ __forceinline__ int k() const { return k_; }
+
+  // Of the i-th pair: neighbouring threads walk what lies together in memory, channels or taps.
+  __device__ __forceinline__ At at(int i) const {
+    if constexpr (T::kGather == Gather::kTaps) return {i / kPairs, 0, i % kPairs};
+    if (channels_inside()) {
+      const QuotientRemainder by_tap = params_.by_chunks.divide(i / kPairs);
+      return {static_cast<int>(by_tap.remainder), static_cast<int>(by_tap.quotient), i % kPairs};
+    }
+    const QuotientRemainder by_pair = params_.by_window.divide(i);
+    return {static_cast<int>(by_pair.quotient) / kPairs, static_cast<int>(by_pair.remainder),
+            static_cast<int>(by_pair.quotient) % kPairs};
+  }
+
+  __device__ __forceinline__ void load(const At& at, Element (&values)[kElements]) const {
+#pragma unroll
+    for (int i = 0; i < kElements; ++i) {
+      int channel = at.chunk * T::kChunk + (word_of(at, i / kPerWord)) * kPerWord + i % kPerWord, tap = at.tap;
+      bool inside = channel < params_.group_channels;
+      if constexpr (T::kGather == Gather::kTaps) {
+        inside = channel < params_.reduction;
+        tap = channel / params_.group_channels;
+        channel -= tap * params_.group_channels;
+      }
+      values[i] = real_ && inside ? load_read_only(at_tap(channel, tap)) : Element{};
+    }
+  }
+
+  __device__ __forceinline__ void store(const At& at, const Element (&values)[kElements]) const {
+    std::uint32_t words[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      if constexpr (kPerWord == 2) {
+        words[i] = operand_pair<Operand>(values[2 * i], values[2 * i + 1]);
+      } else {
+        words[i] = operand_bits<Operand>(values[i]);
+      }
+    }
+    // Steps run over taps within chunks where a patch serves all taps, else over chunks within taps.
+    const int step = params_.taps > 1 ? at.chunk * params_.taps + at.tap : at.tap * params_.chunks + at.chunk;
+    const int half = at.pair / 4, sixteen = n_ / 16, lane = n_ % 8 * 4 + at.pair % 4;
+    auto* image = static_cast<uint2*>(params_.packed_weight) + (block_ * params_.steps + step) * T::kWeightVectors * 2;
+    image[((half * (T::kTileN / 16) + sixteen) * 32 + lane) * 2 + n_ / 8 % 2] = {words[0], words[1]};
+  }
+
+  // Calls visit(i, weight) for all weights of the input channels first + i, 0 <= i < count. Neighbouring threads read
+  // neighbours in memory.
+  template <typename Visit>
+  __device__ __forceinline__ void for_each(int first, int count, Visit&& visit) const {
+    const int thread = static_cast<int>(threadIdx.x), taps = params_.r * params_.s;
+    if (channels_inside()) {
+      for (int tap = 0; tap < taps; ++tap) {
+#pragma unroll 4
+        for (int i = thread; i < count; i += kPackThreads<T>) visit(i, load_read_only(at_tap(first + i, tap)));
+      }
+    } else {
+#pragma unroll 4
+      for (int i = thread; i < count * taps; i += kPackThreads<T>) {
+        const QuotientRemainder by_channel = params_.by_window.divide(i);
+        const auto channel = static_cast<int>(by_channel.quotient), tap = static_cast<int>(by_channel.remainder);
+        visit(channel, load_read_only(at_tap(first + channel, tap)));
+      }
+    }
+  }
+
+ private:
+  __device__ __forceinline__ bool channels_inside() const { return params_.weight_stride_c < params_.weight_stride_s; }
+  // Lane and word of a fragment: the second is half a vector of channels on.
+  static __device__ __forceinline__ int word_of(const At& at, int second) {
+    return at.pair / 4 * 8 + at.pair % 4 + 4 * second;
+  }
+  __device__ __forceinline__ const Element* at_tap(int channel, int tap) const {
+    const QuotientRemainder by_row = params_.by_s.divide(tap);
+    return first_ + channel * params_.weight_stride_c + by_row.quotient * params_.weight_stride_r +
+           by_row.remainder * params_.weight_stride_s;
+  }
+
+  const Params& params_;
+  const std::int64_t block_;  // of output channels, of all groups
+  const int n_;               // of the block's
+  int k_;
+  bool real_;  // else it is padding, all zeros
+  const Element* first_;
+};
+
+// The filter's power of two, from its largest weight; notes which input channels it has large weights for. Every thread
+// of the block must call it.
+template <typename T>
+__device__ __forceinline__ float scale_filter(const Params& params, const Filter<T>& filter) {
+  const int thread = static_cast<int>(threadIdx.x);
+  __shared__ unsigned largest;  // as bits of a float, which order as the floats do; NaN is above all
   if (thread == 0) largest = 0;
   __syncthreads();
   unsigned mine = 0;
-  const bool channels_inside = params.weight_stride_c < params.weight_stride_s;
-  for (int i = thread; i < params.reduction; i += kPackThreads) {
-    const int channel = channels_inside ? i % params.group_channels : i / taps;
-    mine = max(mine, __float_as_uint(read(channel, channels_inside ? i / params.group_channels : i % taps)));
-  }
-  atomicMax(&largest, mine);  // of integers: the same whatever the order
+  filter.for_each(0, params.group_channels,
+                  [&](int, float weight) { mine = max(mine, __float_as_uint(weight) & 0x7fffffffu); });
+  mine = __reduce_max_sync(0xffffffffu, mine);
+  if (thread % 32 == 0) atomicMax(&largest, mine);  // of integers: the same whatever the order
   __syncthreads();
   const float up = filter_scale(largest);
   if (thread == 0) {
-    params.channel_factor[k] = 1.0f / up;
+    params.channel_factor[filter.k()] = 1.0f / up;
     if (out_of_scale(largest)) *params.fallback.everything = 1;
   }
-  for (int channel = thread; channel < params.group_channels; channel += kPackThreads) {
-    float peak = 0.0f;
-    for (int tap = 0; tap < taps; ++tap) peak = fmaxf(peak, read(channel, tap));
-    atomicMax(&params.channel_peak[channel], __float_as_uint(peak * up));
+  // In shared memory first: many taps say the same, and all filters.
+  constexpr int kAtOnce = 4096;
+  __shared__ bool seen[kAtOnce];
+  for (int base = 0; base < params.group_channels; base += kAtOnce) {
+    const int count = min(params.group_channels - base, kAtOnce);
+    for (int i = thread; i < count; i += kPackThreads<T>) seen[i] = false;
+    __syncthreads();
+    filter.for_each(base, count, [&](int i, float weight) {
+      if (!(fabsf(weight) * up < kFaintestPeak)) seen[i] = true;
+    });
+    __syncthreads();
+    for (int i = thread; i < count; i += kPackThreads<T>) {
+      if (seen[i]) params.channel_seen[base + i] = 1;
+    }
   }
+  return up;
+}
+
+// Threads have a pair each; where all of a filter decide on its scale, a block has the filter.
+template <typename T>
+__global__ void __launch_bounds__(kPackThreads<T>) conv_scale_min_sm80_pack(const __grid_constant__ Params params) {
+  const int thread = static_cast<int>(threadIdx.x), pairs = params.steps * Filter<T>::kPairs;
+  const std::int64_t first = std::int64_t{blockIdx.x} * kPackThreads<T> + thread;
+  for (std::int64_t i = first; i < params.counter_count; i += std::int64_t{gridDim.x} * kPackThreads<T>) {
+    params.counters[i] = 0;
+  }
+  typename T::Element values[Filter<T>::kElements];
+  if constexpr (T::kScaled) {
+    const Filter<T> filter(params, blockIdx.x);
+    const float up = filter.real() ? scale_filter<T>(params, filter) : 1.0f;
+#pragma unroll 2
+    for (int i = thread; i < pairs; i += kPackThreads<T>) {
+      const auto at = filter.at(i);
+      filter.load(at, values);
+#pragma unroll
+      for (float& value : values) value *= up;
+      filter.store(at, values);
+    }
+  } else {
+    const std::int64_t row = first / pairs;
+    if (row >= std::int64_t{params.groups} * params.group_blocks * T::kTileN) return;
+    const Filter<T> filter(params, row);
+    const auto at = filter.at(static_cast<int>(first - row * pairs));
+    filter.load(at, values);
+    filter.store(at, values);
+  }
+}
+
+template <typename T>
+void pack(const Params& params, cudaStream_t stream) {
+  const std::int64_t rows = std::int64_t{params.groups} * params.group_blocks * T::kTileN;
+  const std::int64_t pairs = std::int64_t{params.steps} * Filter<T>::kPairs;
+  const std::int64_t blocks = T::kScaled ? rows : (rows * pairs + kPackThreads<T> - 1) / kPackThreads<T>;
+  conv_scale_min_sm80_pack<T><<<static_cast<unsigned>(blocks), kPackThreads<T>, 0, stream>>>(params);
 }
 
 }  // namespace convmin::sm80

@@ -35,7 +35,8 @@ struct Params {
   int run_columns, patch_columns, patch_pitch;  // patch_columns = unit_w * run_columns; the pitch is between rows
   int patch_pixels;                             // rows * patch_columns
   int row_quads, quads;                         // Gather::kQuads: of a row of the patch and of all
-  FastDivisor by_patch_columns, by_patch_pixels, by_s, by_group_blocks;
+  FastDivisor by_patch_columns, by_patch_pixels, by_s, by_chunks, by_group_blocks;
+  FastDivisor by_window;  // r * s
 
   // The reduction: stages of (outer tap, chunk of channels), each of `taps` steps that share a patch. A patch serves
   // all taps (then there is one outer tap), or one. Gather::kTaps: stages of one step, kChunk elements of the window
@@ -73,7 +74,8 @@ struct Params {
 
   // Where float32 multiplies as float16.
   float* channel_factor;   // [k] power of two that undoes the packed weight's scaling
-  unsigned* channel_peak;  // [c] largest scaled weight of an input channel, as the bits of a float
+  unsigned* range_counts;  // [tiles][parts][places of the patch, and one]: what of a pixel's range a part has counted
+  int* channel_seen;       // [c] whether a filter has a large weight for an input channel
   Fallback fallback;
 };
 

@@ -16,8 +16,8 @@ constexpr std::int64_t kMaxExtent = std::int64_t{1} << 30;
 // Rows or columns of a patch: so many never fit, but their bytes fit 64 bits.
 constexpr std::int64_t kMostOfPatch = std::int64_t{1} << 20;
 constexpr std::int64_t kMaxBlocks = (std::int64_t{1} << 31) - 1;
-constexpr std::int64_t kPartialBytes = 8192 * 8;  // of all partial sums, for each multiprocessor
-constexpr std::int64_t kMaxWindowTable = 2048;    // elements of the window, for Gather::kTaps
+constexpr std::int64_t kPartialBytes = 1 << 17;  // of all partial sums, for each multiprocessor
+constexpr std::int64_t kMaxWindowTable = 2048;   // elements of the window, for Gather::kTaps
 
 // Elements of the reduction in a step; float32 is multiplied as TF32, or scaled, as float16.
 std::int64_t chunk_of(const Problem& problem, bool scaled) {
@@ -59,7 +59,7 @@ Axis axis_of(std::int64_t taps, std::int64_t stride, std::int64_t dilation) {
 // Estimated cycles of a multiprocessor. A tensor core's rate by mma.sync on Hopper; the rest counts instructions.
 constexpr double kCyclesPerOutput = 0.025;  // of a step: 64 bytes of the reduction
 constexpr double kCyclesPerResult = 0.02;   // of the epilogue, for an output of a block
-constexpr double kCyclesOfScaling = 20000;  // setting to zero, two more launches and two that find nothing
+constexpr double kCyclesOfScaling = 9000;   // setting to zero, and two launches that find nothing
 constexpr double kCyclesPerBlock = 2000;    // tables and the first loads
 constexpr double kCyclesPerPartial = 0.06;  // of a partial sum, written or read
 constexpr double kCyclesPerTile = 500;      // of a specialized tile: its tables, and its results on their way out
@@ -384,9 +384,11 @@ Workspace workspace(const Problem& problem, const Plan& plan) {
   result.counter_count = plan.splits > 1 || plan.parts > 1 ? tiles * (plan.splits + 1) : 0;
   result.factors = round_up(result.counters + 4 * result.counter_count, 16);
   const bool scaled = plan.fallback_blocks > 0;
-  result.fallback = result.factors + (scaled ? 4 * round_up(problem.k, 4) : 0);
-  result.peaks = result.fallback + (scaled ? 16 : 0);
-  result.tiles = result.peaks + (scaled ? 4 * round_up(problem.c, 4) : 0);
+  result.ranges = result.factors + (scaled ? 4 * round_up(problem.k, 4) : 0);
+  const std::int64_t places = shape.patch_bytes / kPixelBytes;
+  result.fallback = result.ranges + (scaled && plan.parts > 1 ? 4 * round_up(tiles * plan.parts * (places + 1), 4) : 0);
+  result.seen = result.fallback + (scaled ? 16 : 0);
+  result.tiles = result.seen + (scaled ? 4 * round_up(problem.c, 4) : 0);
   const std::int64_t runs = ceil_divide(plan.tile_columns, kFallbackTile) * (plan.tile_m / plan.tile_columns);
   result.bytes = result.tiles + (scaled ? 8 * tiles * runs : 0);
   return result;

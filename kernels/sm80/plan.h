@@ -41,12 +41,12 @@ const Tile& tile_of(const Plan& plan);
 Layout layout_of(const Plan& plan);
 
 // What Plan::workspace_bytes is divided into: the packed weight at 0, then each split's minima, the parts' sums, and
-// counters of what is finished; for float32 as float16 the filters' factors, what is to be zero at first (the
-// fallback's two counters, the channels' peaks), and the fallback's tiles.
+// counters of what is finished; for float32 as float16 the filters' factors, what parts say of their pixels' range,
+// what is to be zero at first (the fallback's two counters, the channels seen), and the fallback's tiles.
 struct Workspace {
   std::int64_t split_values, split_channels, partials, counters;  // byte offsets
   std::int64_t counter_count;
-  std::int64_t factors, fallback, peaks, tiles;
+  std::int64_t factors, ranges, fallback, seen, tiles;
   std::int64_t bytes;
 };
 Workspace workspace(const Problem& problem, const Plan& plan);

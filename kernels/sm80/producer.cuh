@@ -103,6 +103,31 @@ class Producer {
     }
   }
 
+  // Where blocks share a tile's sums, each sees some of the channels. It leaves what it counted, before it leaves its
+  // sums, and the last takes what all have. All threads must call it.
+  __device__ __forceinline__ void leave_range(const Share& share) const {
+    const bool too_large = __syncthreads_or(range_.too_large()) != 0;  // all have counted
+    if (share.split > 0) return;
+    unsigned* const mine = part_counts(share, share.part);
+    for (int e = thread_; e < patch_places(); e += kThreads) mine[e] = faint_parts()[e];
+    if (thread_ == 0) mine[patch_places()] = too_large;
+  }
+  __device__ __forceinline__ void take_ranges(const Share& share) {
+    if (share.split > 0) return;
+    for (int e = thread_; e <= patch_places(); e += kThreads) {
+      unsigned counts = 0, any = 0;
+      for (int part = 0; part < params_.parts; ++part) {
+        const unsigned count = __ldcg(part_counts(share, part) + e);
+        counts += count & ~1u, any |= count & 1;
+      }
+      if (e < patch_places())
+        faint_parts()[e] = counts | any;
+      else if (any != 0)
+        range_.add_too_large();
+    }
+    __syncthreads();
+  }
+
   // Notes the tile's runs of output pixels where a pixel under it is out of float16's range. All channels have been
   // loaded, a barrier ago. All that load must call it; a specialized block counts anew for its next tile.
   __device__ __forceinline__ void note_range(const BlockTile& tile) const {
@@ -123,11 +148,16 @@ class Producer {
     }
   }
 
-  // The whole patch of the current stage, through registers.
+  // The whole patch of the current stage, through registers. Before there are sums in them they hold many vectors,
+  // which arrive together.
   __device__ __forceinline__ void fill_patch() {
+    constexpr bool kVectors = T::kGather == Gather::kChannels || T::kGather == Gather::kQuads;
+    constexpr int kAtOnce = kVectors ? 256 / static_cast<int>(sizeof(Item)) : T::kItems;
+    Item items[kAtOnce];
+    int targets[kAtOnce];
     while (item_ < params_.items) {
-      load();
-      store();
+      load(items, targets);
+      store(items, targets);
     }
   }
 
@@ -145,40 +175,8 @@ class Producer {
   __device__ __forceinline__ bool has_batch() const { return item_ / 32 * 32 < params_.items; }
 
   // A batch of the current stage's patch, into registers and from there to shared memory.
-  __device__ __forceinline__ void load() {
-#pragma unroll
-    for (int i = 0; i < T::kItems; ++i, item_ += T::kLoading) {
-      targets_[i] = 0;
-      if constexpr (T::kSpecialized) {
-        if (item_ >= params_.items) continue;
-      }
-      if constexpr (T::kGather == Gather::kQuads) {
-        load_quad(items_[i], targets_[i], item_);
-      } else if (T::kSpecialized || i == 0 || item_ < params_.items) {
-        load_pack(items_[i], targets_[i], item_);
-      }
-    }
-  }
-  __device__ __forceinline__ void store() {
-    std::uint8_t* const patch = this->patch();
-#pragma unroll
-    for (int i = 0; i < T::kItems; ++i) {
-      const int place = targets_[i] >> 4;
-      std::uint32_t words[Item::kPixels][Item::kWords];
-#pragma unroll
-      for (int j = 0; j < Item::kPixels; ++j) items_[i].pixel(j, words[j]);
-      if constexpr (T::kScaled) {
-        if (watches_range_ && (T::kItems == 1 || targets_[i] != 0)) {
-          range_.add(words, place, targets_[i], faint_parts(), [&](int j) { return items_[i].nonzero(j); });
-        }
-      }
-      std::uint8_t* const target = patch + place;
-#pragma unroll
-      for (int j = 0; j < Item::kPixels; ++j) {
-        if ((targets_[i] >> j & 1) != 0) store_words(target + j * kPixelBytes, words[j]);
-      }
-    }
-  }
+  __device__ __forceinline__ void load() { load(items_, targets_); }
+  __device__ __forceinline__ void store() { store(items_, targets_); }
 
  private:
   __device__ __forceinline__ Producer(const Params& params, std::uint8_t* shared, const Stage& stage)
@@ -246,6 +244,43 @@ class Producer {
     static_assert(T::kLoading % T::kPacks == 0, "a thread's vectors are all of one pack where those lie together");
     return T::kGather == Gather::kChannels ? thread_ % T::kPacks
                                            : static_cast<int>(params_.by_patch_pixels.divide(item).quotient);
+  }
+
+  template <int kCount>
+  __device__ __forceinline__ void load(Item (&items)[kCount], int (&targets)[kCount]) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i, item_ += T::kLoading) {
+      targets[i] = 0;
+      if constexpr (T::kSpecialized || kCount > T::kItems) {
+        if (item_ >= params_.items) continue;
+      }
+      if constexpr (T::kGather == Gather::kQuads) {
+        load_quad(items[i], targets[i], item_);
+      } else if (T::kSpecialized || i == 0 || item_ < params_.items) {
+        load_pack(items[i], targets[i], item_);
+      }
+    }
+  }
+  template <int kCount>
+  __device__ __forceinline__ void store(Item (&items)[kCount], int (&targets)[kCount]) {
+    std::uint8_t* const patch = this->patch();
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const int place = targets[i] >> 4;
+      std::uint32_t words[Item::kPixels][Item::kWords];
+#pragma unroll
+      for (int j = 0; j < Item::kPixels; ++j) items[i].pixel(j, words[j]);
+      if constexpr (T::kScaled) {
+        if (watches_range_ && (kCount == 1 || targets[i] != 0)) {
+          range_.add(words, place, targets[i], faint_parts(), [&](int j) { return items[i].nonzero(j); });
+        }
+      }
+      std::uint8_t* const target = patch + place;
+#pragma unroll
+      for (int j = 0; j < Item::kPixels; ++j) {
+        if ((targets[i] >> j & 1) != 0) store_words(target + j * kPixelBytes, words[j]);
+      }
+    }
   }
 
   __device__ __forceinline__ void load_quad(Quads<T>& out, int& target, unsigned item) const {
@@ -330,6 +365,10 @@ class Producer {
     return reinterpret_cast<unsigned*>(shared_ + params_.faint_parts);
   }
   __device__ __forceinline__ int patch_places() const { return params_.patch_bytes / kPixelBytes; }
+  // As one part of a tile's blocks left them: of the patch's places, and whether a pixel is too large.
+  __device__ __forceinline__ unsigned* part_counts(const Share& share, int part) const {
+    return params_.range_counts + (static_cast<std::int64_t>(share.tile) * params_.parts + part) * (patch_places() + 1);
+  }
 
   // Channels next to each other in aligned vectors.
   __device__ __forceinline__ void load_vectors(Pack& out, const char* source, int count) const {

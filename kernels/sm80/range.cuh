@@ -4,6 +4,8 @@
 
 #include <cuda_fp16.h>
 
+#include <cmath>
+
 #include "common/float16_range.cuh"
 #include "sm80/params.h"
 
@@ -41,6 +43,9 @@ class Range {
     }
   }
 
+  // What another thread has seen.
+  __device__ __forceinline__ void add_too_large() { largest_ = __float2half2_rn(HUGE_VALF); }
+
   // Of what this thread has seen.
   __device__ __forceinline__ bool too_large() const {
     return fmaxf(__low2float(largest_), __high2float(largest_)) > kLargestInput;
@@ -64,7 +69,7 @@ template <typename T>
 __device__ __forceinline__ bool leaves_everything(const Params& params) {
   bool leaves = *params.fallback.everything != 0;
   for (int c = static_cast<int>(threadIdx.x); c < params.group_channels; c += T::kThreads) {
-    leaves |= __uint_as_float(params.channel_peak[c]) < kFaintestPeak;
+    leaves |= params.channel_seen[c] == 0;
   }
   if (__syncthreads_or(leaves) == 0) return false;
   if (blockIdx.x == 0 && threadIdx.x == 0) *params.fallback.everything = 1;

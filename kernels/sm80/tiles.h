@@ -20,7 +20,7 @@ struct Tile {
 
 // A warp's 64 x 64 outputs read 8 KB of fragments for 64 multiplications, its 32 x 32 read 4 KB for 16.
 inline constexpr Tile kTiles[] = {
-    {128, 128, 2, 2, false, false, true, 2, 1.00, "tensor cores (mma.sync), 128 x 128 tile: many output channels"},
+    {128, 128, 2, 2, false, true, true, 2, 1.00, "tensor cores (mma.sync), 128 x 128 tile: many output channels"},
     {256, 64, 4, 1, false, false, true, 2, 1.00,
      "tensor cores (mma.sync), 256 x 64 tile: up to 64 output channels a block"},
     {256, 32, 4, 1, false, false, false, 2, 0.70,

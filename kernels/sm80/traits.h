@@ -48,6 +48,10 @@ struct Traits {
       !kSpecialized && (kCopies || (kGather == Gather::kQuads && !kScaled && kTileM > 64));
   static constexpr int kPairsAhead = kLeavesRegisters ? kFragmentsN / 2 : 1;
 
+  // Where blocks share sums: behind the loop, or in it where a second copy of the epilogue would take registers that
+  // there aren't. What fits is the compiler's to say, and the binary test's.
+  static constexpr bool kAddsPartsLast = kTile.shares_sums && !kScaled;
+
   // Vectors, or quads of pixels, that a thread has in registers at a time, so often a step.
   static constexpr int kItems =
       kSpecialized ? specialized_items(kGather) : batch_items(kGather, kTileM, kScaled) / kThreads;
