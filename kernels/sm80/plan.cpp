@@ -280,7 +280,9 @@ Shape shape_of(const Problem& problem, const Tile& tile, const Layout& layout) {
   shape.group_blocks = ceil_divide(problem.k / problem.groups, tile.n);
   const std::int64_t before = (kQuad - problem.padding_w % kQuad) % kQuad;  // pixels of a row's first quad
   shape.row_quads = quads ? ceil_divide(before + shape.patch_columns, kQuad) : 0;
-  const std::int64_t table = quads ? round_up(shape.patch_rows * shape.row_quads, 2) : shape.patch_pixels;
+  const std::int64_t table =
+      quads ? round_up(shape.patch_rows * shape.row_quads, quads_together(element_size(problem.dtype)))
+            : shape.patch_pixels;
   shape.items = table * (quads && scaled ? 8 : 4);
   shape.batches = ceil_divide(shape.items, batch_items(layout.gather, tile.m, scaled));
   shape.patch_slots =

@@ -16,14 +16,22 @@ struct Quads {
   static constexpr int kBytes = kChannels * static_cast<int>(sizeof(Operand));  // of a pixel
   static constexpr int kWords = kBytes / 4;
   static constexpr int kParts = kStepBytes / kBytes;  // of a pixel's step
+  static constexpr int kTogether = quads_together(sizeof(Element));
 
   // Which quad of the patch, and which part of its channels, an item is. Lanes whose stores go together, 128 bytes of
-  // them, have all parts of two neighbouring quads: 64 bytes of a pixel, and 64 of the one four on. That lies 320 bytes
-  // on, an odd number of 64, so they meet all 32 banks once; where the two are of different rows, some twice. A load's
-  // lanes are in 4 or 8 channels, and have at least 64 bytes of each that lie together, whole sectors.
-  static __device__ __forceinline__ int quad_of(unsigned item) { return item / (2 * kParts) * 2 + item % 2; }
-  static __device__ __forceinline__ int part_of(unsigned item) { return item / 2 % kParts; }
-  static_assert(T::kLoading % (2 * kParts) == 0, "a thread's items are of one part");
+  // them, have all parts of an even and of an odd quad: 64 bytes of a pixel, and 64 of the one four on. That lies an
+  // odd number of 64 bytes on, so they meet all 32 banks once; where quads are of different rows, some twice. Of 16-bit
+  // elements eight lanes load eight quads of a row, every two of them in other channels, so that they meet different
+  // banks of L1. float32 gains nothing by that: its lanes have two quads, 32 bytes of each channel.
+  static __device__ __forceinline__ int quad_of(unsigned item) {
+    return item / (kTogether * kParts) * kTogether + item % kTogether;
+  }
+  static __device__ __forceinline__ int part_of(unsigned item) {
+    const unsigned part = item / kTogether % kParts;
+    if constexpr (kTogether == 2) return part;
+    return (part / 2 + part % 2 * (kParts / 2)) ^ item % kTogether / 2;
+  }
+  static_assert(T::kLoading % (kTogether * kParts) == 0, "a thread's items are of one part");
   static_assert(kQuad * kPixelBytes % 128 == 64, "neighbouring quads are half of the banks apart");
 
   // `source` points to the quad's first pixel in the first of `count` channels.

@@ -39,6 +39,8 @@ inline constexpr int kQuad = 4;         // pixels that Gather::kQuads loads at o
 inline constexpr int kPixelBytes = 80;  // a pixel's step in shared memory: an odd number of 16-byte banks apart
 inline constexpr int kWeightStages =
     4;  // steps of the weight in shared memory; a step is there two after it was asked for
+// Neighbouring quads of a row, in neighbouring lanes.
+constexpr int quads_together(std::int64_t element_bytes) { return element_bytes == 2 ? 8 : 2; }
 // What goes to shared memory through registers does so in batches, one or two a step, of 16-byte vectors: enough for a
 // patch of m pixels a tap, or half as many where the registers don't reach for that; or of a quad for each thread,
 // which becomes four such vectors, two where float32 becomes float16.
