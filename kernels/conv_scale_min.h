@@ -76,7 +76,7 @@ struct Plan {
   int stages;                   // of the input's ring in shared memory
   int weight_stages;            // sm80: of the weight's, beside it
   int tile_m, tile_n, tile_k;   // output pixels, output channels, reduction elements of a block's tile
-  int tile_rows, tile_columns;  // of the tile, in an image; sm80: 0 rows where it runs on over the images
+  int tile_rows, tile_columns;  // of the tile, in an image; 0 rows where it runs on over the images
   int taps;                     // sm80: taps that a tile's input serves, all or one; direct: rows of them, if known
   std::int64_t images;          // of a launch: n, or a divisor of it where all at once would take too much memory
   int splits;                   // parts that the output channels are divided into, and combined at the end

@@ -81,6 +81,12 @@ def candidates() -> list[Problem]:
         for window in ((2, 2), (4, 2), (5, 5)):
             sparse = image.replace(r=window[0], s=window[1], dilation=(3, 1), bias=False)
             problems += [sparse.replace(stride=(1, 3)), sparse.replace(stride=(2, 2)), sparse.replace(stride=(3, 3))]
+    # For tiles that run on over rows and images: narrow images, many of them.
+    for dtype, storage, c, k in product(DTYPES, STORAGES[:2], (16, 72), (33, 72, 136, 200)):
+        image = Problem(n=40, c=c, h=26, w=10, k=k, r=3, s=1, padding=(2, 0), dtype=dtype, storage=storage)
+        tall = image.replace(n=20, h=130, w=7, r=1, s=3, padding=(0, 1), bias=False)
+        problems += [image, tall, image.replace(n=60), image.replace(h=13, w=20), tall.replace(w=3, s=2)]
+        problems += [image.replace(weight_storage="channels_last"), tall.replace(weight_storage="channels_last")]
     # For few input channels: from few pixels to so many that blocks take several tiles, of patches that their threads
     # have in registers and others.
     for dtype, storage, k, side in product(
@@ -138,7 +144,10 @@ def variant_of(problem: Problem, plan: _C.Plan, indices: bool) -> Variant:
         vectors = vectors and (problem.dtype, plan["tile"][2]) != (torch.float32, 64)
         direct = vectors and plan["gather"] == "channels"
         as_it_is = vectors and (problem.r * problem.s == 1 or problem.weight_storage == "channels_last")
-        loops = (plan["splits"] > 1, plan["parts"] > 1, problem.c > plan["tile"][2], direct, as_it_is)
+        # Tiles may run on over rows, and blocks have equal shares of all tiles (2) rather than of each.
+        split = 2 if plan["splits"] > 1 and plan["blocks"] == 132 and plan["parts"] == 1 else plan["splits"] > 1
+        runs_on = plan["tile_rows"] == 0
+        loops = (split, plan["parts"] > 1, problem.c > plan["tile"][2], direct, as_it_is, runs_on)
     elif plan["kernel"] == "sm80_window":
         oh, ow = problem.output_size
         if (problem.r, problem.s, problem.stride, problem.padding) == (1, 1, (1, 1), (0, 0)):

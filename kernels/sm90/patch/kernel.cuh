@@ -65,9 +65,20 @@ struct Pixels {
     const Patch& patch = params.patch;
     const int all = first_subtile + subtile, by_rows = all / patch.subtiles_x, thread = static_cast<int>(threadIdx.x);
     const int pixel = thread % 128 / 32 * 16 + thread % 32 / 4 + 8 * half;
+    if (patch.runs_on) {
+      const QuotientRemainder by_row = params.by_pitch.divide(origin.x + all * kSubtile + pixel);
+      const QuotientRemainder by_image = params.by_run_rows.divide(by_row.quotient);
+      return at(static_cast<int>(by_image.quotient), static_cast<int>(by_image.remainder),
+                static_cast<int>(by_row.remainder));
+    }
     const int n = origin.n + by_rows / patch.subtiles_y;
     const int y = origin.y + by_rows % patch.subtiles_y * patch.subtile_h + pixel / patch.subtile_w;
     const int x = origin.x + (all - by_rows * patch.subtiles_x) * patch.subtile_w + pixel % patch.subtile_w;
+    return at(n, y, x);
+  }
+
+ private:
+  __device__ __forceinline__ std::int64_t at(int n, int y, int x) const {
     const bool inside = n < params.n && y < params.oh && x < params.ow;
     return inside ? (static_cast<std::int64_t>(n) * params.oh + y) * params.ow + x : -1;
   }
@@ -139,13 +150,13 @@ __device__ __forceinline__ bool combine_splits(const Params& params, const Share
     __stcg(&params.split_values[at], best[i].value);
     if constexpr (T::kWithIndices) __stcg(&params.split_channels[at], best[i].channel);
   }
-  if (!is_last(shared, &params.counters[unit.tile], params.splits)) return false;
+  if (!is_last(shared, &params.counters[unit.tile], unit.splits)) return false;
 #pragma unroll
   for (int i = 0; i < T::kPerConsumer; ++i) {
     const std::int64_t pixel = pixels.at(i, Epilogue<T>::pixel_of_lane());
     if (pixel < 0) continue;
 #pragma unroll 4
-    for (int split = 0; split < params.splits; ++split) {
+    for (int split = 0; split < unit.splits; ++split) {
       typename Epilogue<T>::Min other;
       other.value = __ldcg(&params.split_values[split * all + pixel]);
       if constexpr (T::kWithIndices) other.channel = __ldcg(&params.split_channels[split * all + pixel]);
@@ -181,7 +192,7 @@ __device__ __forceinline__ void consume(const Params& params, const Shared& shar
     typename Epilogue<T>::Min result[T::kPerConsumer];
 #pragma unroll
     for (int i = 0; i < T::kPerConsumer; ++i) result[i] = Epilogue<T>::reduce_quad(best[i]);
-    if (params.splits > 1 && !combine_splits<T>(params, shared, unit, pixels, result)) return;
+    if (unit.splits > 1 && !combine_splits<T>(params, shared, unit, pixels, result)) return;
 #pragma unroll
     for (int i = 0; i < T::kPerConsumer; ++i) {
       const std::int64_t at = pixels.at(i, Epilogue<T>::pixel_of_lane());

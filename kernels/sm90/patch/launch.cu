@@ -1,6 +1,8 @@
 // Problem -> the kernel's parameters; Plan -> instantiation.
 #include <cuda.h>
 
+#include <algorithm>
+
 #include "common/params.h"
 #include "common/planning.h"
 #include "sm90/patch/launch.h"
@@ -77,7 +79,7 @@ Boxes boxes_of_input(const Problem& original, const Plan& plan) {
   const std::int64_t pitch = is_copied(original, scaled) ? group_pitch(problem, scaled) : channels;
   return {{channels, problem.groups, problem.w, problem.h, problem.n},
           {pitch, strides[3], strides[2], strides[0]},
-          {plan.tile_k, 1, patch.halo_w * patch.planes, patch.halo_h, patch.subtiles_n},
+          {plan.tile_k, 1, patch.halo_w * patch.planes, patch.runs_on ? 1 : patch.halo_h, patch.subtiles_n},
           {1, 1, problem.stride_w, 1, 1}};
 }
 
@@ -108,14 +110,21 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   set_groups(problem, &params);
 
   params.patch = patch_of(problem, plan);
+  params.by_pitch = FastDivisor(params.patch.halo_w);
+  params.by_run_rows = FastDivisor(std::max(params.patch.run_rows, 1));
   params.tables = tables_of(problem, plan.tile_n, scaled);
-  params.tiles_x = static_cast<int>(ceil_divide(problem.ow, params.patch.width));
-  params.tiles_y = static_cast<int>(ceil_divide(problem.oh, params.patch.height));
   params.tiles = static_cast<int>(tiles_of(problem, params.patch));
+  params.tiles_x = params.patch.runs_on ? params.tiles : static_cast<int>(ceil_divide(problem.ow, params.patch.width));
+  params.tiles_y = params.patch.runs_on ? 1 : static_cast<int>(ceil_divide(problem.oh, params.patch.height));
   params.splits = plan.splits;
   params.parts = plan.parts;
   params.chunks = static_cast<int>(ceil_divide(params.group_channels, plan.tile_k));
   params.blocks_n = static_cast<int>(ceil_divide(params.group_outputs, plan.tile_n));
+  if (has_equal_shares(plan, params.tiles)) {
+    const std::int64_t all = std::int64_t{params.tiles} * params.groups * params.blocks_n;
+    params.share = static_cast<int>(all / plan.blocks);
+    params.longer_shares = static_cast<int>(all % plan.blocks);
+  }
   params.slots = plan.stages;
   params.stages = stages_of(problem, params.patch, plan);
   params.resident = params.chunks <= params.slots;

@@ -34,12 +34,16 @@ class Mainloop {
   // patch.
   __device__ __forceinline__ void run(const Unit& unit, bool first, bool last, Accumulators& accumulators) {
     int accumulate = 0;
+    // A patch that runs on begins with a whole row.
+    const auto start = params_.patch.runs_on
+                           ? static_cast<int>(params_.by_pitch.divide(unit.tile * params_.patch.width).remainder)
+                           : 0;
     std::uint32_t read_stage = 0, read_slot = 0;  // barriers to arrive at once the multiplications before are done
     const int taps = params_.r * params_.s;
     for (int chunk = unit.first_chunk; chunk < unit.end_chunk; ++chunk) {
       if (first || !params_.resident) input_.wait_full(shared_.input);
       const std::uint32_t slot =
-          ptx::wgmma_descriptor(ptx::uniform(shared_.slots + input_.slot * params_.patch.pixels * kRowBytes));
+          ptx::wgmma_descriptor(ptx::uniform(shared_.slots + (input_.slot * params_.patch.pixels + start) * kRowBytes));
       const int channels = min(params_.group_channels - chunk * T::kChunk, T::kChunk);
       const int steps = (channels + T::kChunk / T::kSteps - 1) / (T::kChunk / T::kSteps);
       for (int tap = 0; tap < taps; ++tap) {

@@ -43,13 +43,15 @@ struct Params {
   bool packs;  // the weight; else it is read as it lies
 
   Patch patch;
+  FastDivisor by_pitch, by_run_rows;  // of a patch that runs on
   Tables tables;
   int tiles_x, tiles_y, tiles;
-  int chunks, blocks_n;  // of a group: chunks of input channels, tiles of output channels
-  int slots, stages;     // of the input and of the weight in shared memory
-  bool resident;         // all chunks of a patch stay for all tiles of output channels
-  int splits;            // of the tiles of output channels, over all groups
-  int parts;             // of the chunks; more than 1 only where a split is one tile of output channels
+  int chunks, blocks_n;      // of a group: chunks of input channels, tiles of output channels
+  int slots, stages;         // of the input and of the weight in shared memory
+  bool resident;             // all chunks of a patch stay for all tiles of output channels
+  int splits;                // of the tiles of output channels, over all groups; with equal shares at most so many
+  int share, longer_shares;  // of a block in all tiles' tiles of output channels, where shares are equal; else 0
+  int parts;                 // of the chunks; more than 1 only where a split is one tile of output channels
 
   // Workspace, where the weight is packed: [groups][blocks_n][chunks][r * s] tiles of kTileN x 128 bytes, as shared
   // memory holds them.

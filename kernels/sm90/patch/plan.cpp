@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <utility>
 
 #include "common/fallback.h"
 #include "common/planning.h"
@@ -36,6 +37,28 @@ Patch make_patch(const Problem& problem, int subtile_w, int subtiles_n, int subt
   patch.plane_pixels = static_cast<int>(round_up(image * subtiles_n, 8));
   patch.pixels = static_cast<int>(std::min<std::int64_t>(std::int64_t{patch.planes} * patch.plane_pixels, 1 << 28));
   return patch;
+}
+
+// All of `pixels` in one run. Where it can't be, no pixels.
+Patch make_run(const Problem& problem, std::int64_t pixels) {
+  const std::int64_t below = (problem.r - 1) * problem.dilation_h, right = (problem.s - 1) * problem.dilation_w;
+  const std::int64_t pitch = problem.w + problem.padding_w, rows = problem.h + problem.padding_h;
+  // The padding of one side is all that outputs share.
+  if (problem.stride_h != 1 || problem.stride_w != 1 || problem.padding_h > below || problem.padding_w > right)
+    return {};
+  if (pitch > kMaxBox || below > kMaxPixels || problem.n * rows * pitch >= std::int64_t{1} << 30) return {};
+  Patch patch{};
+  patch.runs_on = true;
+  patch.run_rows = static_cast<int>(rows);
+  patch.subtile_h = 1, patch.subtile_w = kSubtile;
+  patch.subtiles_n = patch.subtiles_y = 1, patch.subtiles_x = static_cast<int>(pixels / kSubtile);
+  patch.height = 1, patch.width = static_cast<int>(pixels);
+  patch.planes = 1;
+  patch.halo_w = static_cast<int>(pitch);
+  patch.halo_h = static_cast<int>(ceil_divide(pitch - 1 + pixels + below * pitch + right, pitch));
+  patch.image_pixels = patch.halo_h * patch.halo_w;
+  patch.pixels = patch.plane_pixels = static_cast<int>(round_up(patch.image_pixels, 8));
+  return patch.pixels <= kMaxPixels ? patch : Patch{};
 }
 
 // Of `per_consumer` subtiles for each consumer.
@@ -72,6 +95,7 @@ constexpr double kCyclesPerUnit = 3000;      // tables, the first loads
 constexpr double kCyclesPerSum = 0.1;        // of a part's sums, written or read
 constexpr double kCyclesPerResult = 0.03;    // of the epilogue, for an output of a block
 constexpr double kCyclesPerSplit = 200;      // of a tile's minima, written or read
+constexpr double kCyclesPerMeeting = 8000;   // of units that share a tile, until the last has what the others left
 constexpr double kNarrowTile = 1.25;         // time of a product of 64 output channels, of half of one of 128
 constexpr double kLatency = 4000;            // from asking memory to having the answer, where all ask
 
@@ -114,15 +138,12 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
   const std::int64_t blocks_n = ceil_divide(problem.k / problem.groups, choice->tile_n);
   const std::int64_t blocks = problem.groups * blocks_n, taps = problem.r * problem.s;
   const std::int64_t chunks = ceil_divide(problem.c / problem.groups, chunk_of(problem, choice->scaled));
-  const std::int64_t splits = std::clamp<std::int64_t>(device.sm_count / choice->tiles, 1, blocks);
-  const std::int64_t most =
-      splits == blocks ? std::clamp<std::int64_t>(device.sm_count / (choice->tiles * splits), 1, chunks) : 1;
   const double outputs = static_cast<double>(kSubtile * kConsumers * choice->per_consumer) * choice->tile_n;
   const double patch_bytes = static_cast<double>(choice->patch.pixels) * kRowBytes;
   const double weight_bytes = static_cast<double>(taps * choice->tile_n) * kRowBytes;
   // Four steps of 16 in K, 2048 a cycle. A narrow tile reads shared memory as fast as it goes.
   const double multiply = static_cast<double>(taps) * outputs / 32 * (choice->tile_n == 64 ? kNarrowTile : 1.0);
-  for (std::int64_t parts = 1; parts <= most; ++parts) {
+  const auto consider = [&](std::int64_t splits, std::int64_t parts) {
     const std::int64_t units = choice->tiles * splits * parts, active = std::min<std::int64_t>(units, device.sm_count);
     const double rate = std::min(64.0, 24.0 * device.sm_count / static_cast<double>(active));
     const std::int64_t of_unit = ceil_divide(blocks, splits), chain = ceil_divide(chunks, parts);
@@ -133,11 +154,25 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
         static_cast<double>(of_unit) * (static_cast<double>(chain) * chunk + outputs * kCyclesPerResult) +
         static_cast<double>(splits - 1) * kCyclesPerSplit +
         (parts > 1 ? static_cast<double>(parts + 1) * outputs * kCyclesPerSum : 0);
-    const auto rounds = static_cast<double>(ceil_divide(units, device.sm_count));
+    const auto rounds = static_cast<double>(ceil_divide(choice->tiles, device.sm_count / (splits * parts)));
     const double cost = rounds * unit;
-    if (cost >= choice->cost) continue;
+    if (cost >= choice->cost) return;
     choice->cost = cost, choice->splits = splits, choice->parts = parts, choice->chunk = chunk;
-  }
+  };
+  const std::int64_t splits = std::clamp<std::int64_t>(device.sm_count / choice->tiles, 1, blocks);
+  const std::int64_t most =
+      splits == blocks ? std::clamp<std::int64_t>(device.sm_count / (choice->tiles * splits), 1, chunks) : 1;
+  for (std::int64_t parts = 1; parts <= most; ++parts) consider(splits, parts);
+  // More tiles than multiprocessors: equal shares leave less of a last round unused.
+  if (blocks == 1 || choice->tiles <= device.sm_count) return;
+  const std::int64_t all = choice->tiles * blocks, share = ceil_divide(all, device.sm_count);
+  const double loads = chunks <= choice->slots ? 2.0 / static_cast<double>(blocks_n + 1) : 1.0;
+  const double chunk = std::max(multiply, (weight_bytes + loads * patch_bytes) / 24.0);
+  const double cost = static_cast<double>(ceil_divide(share, blocks) + 1) * kCyclesPerUnit + 2 * kCyclesPerMeeting +
+                      static_cast<double>(share) * (static_cast<double>(chunks) * chunk + outputs * kCyclesPerResult);
+  if (cost >= choice->cost) return;
+  choice->cost = cost, choice->parts = 1, choice->chunk = chunk;
+  choice->splits = std::min(blocks, (blocks - 1) / (all / device.sm_count) + 2);
 }
 
 }  // namespace
@@ -186,6 +221,10 @@ Problem inner(const Problem& original, bool scaled) {
 }
 
 std::int64_t tiles_of(const Problem& problem, const Patch& patch) {
+  if (patch.runs_on) {
+    const std::int64_t rows = (problem.n - 1) * patch.run_rows + problem.oh;
+    return ceil_divide((rows - 1) * patch.halo_w + problem.ow, patch.width);
+  }
   return ceil_divide(problem.n, patch.subtiles_n) * ceil_divide(problem.oh, patch.height) *
          ceil_divide(problem.ow, patch.width);
 }
@@ -272,7 +311,10 @@ Problem simplified(Problem problem) {
   return problem;
 }
 
+bool has_equal_shares(const Plan& plan, std::int64_t tiles) { return plan.splits > 1 && tiles > plan.blocks; }
+
 Patch patch_of(const Problem& problem, const Plan& plan) {
+  if (plan.tile_rows == 0) return make_run(problem, plan.tile_m);
   const int subtile_w = plan.tile_columns < kSubtile ? 8 : kSubtile, subtile_h = kSubtile / subtile_w;
   return make_patch(problem, subtile_w, plan.tile_m / (plan.tile_rows * plan.tile_columns), plan.tile_rows / subtile_h,
                     plan.tile_columns / subtile_w);
@@ -312,10 +354,11 @@ const char* plan(const Problem& whole, const Device& device, Plan* plan) {
     const Problem problem = inner(original, scaled);
     const std::int64_t chunks = ceil_divide(channels, chunk_of(problem, scaled));
     for (int tile_n = widest; tile_n >= 64; tile_n /= 2) {
-      for (const int per_consumer : {2, 1}) {
+      for (const auto& [per_consumer, runs_on] : {std::pair{2, false}, {2, true}, {1, false}}) {
         Choice choice;
         choice.scaled = scaled, choice.per_consumer = per_consumer, choice.tile_n = tile_n;
-        choice.patch = choose_patch(problem, per_consumer, device.sm_count);
+        choice.patch = runs_on ? make_run(problem, kSubtile * kConsumers * per_consumer)
+                               : choose_patch(problem, per_consumer, device.sm_count);
         if (choice.patch.pixels == 0) continue;
         choice.fixed =
             tables_of(problem, tile_n, scaled).bytes + kSwizzleBytes + kMinStages * std::int64_t{tile_n} * kRowBytes;
@@ -343,11 +386,12 @@ const char* plan(const Problem& whole, const Device& device, Plan* plan) {
   plan->images = original.n;
   plan->stages = static_cast<int>(best.slots);
   plan->tile_m = kSubtile * kConsumers * best.per_consumer;
-  plan->tile_rows = best.patch.height;
+  plan->tile_rows = best.patch.runs_on ? 0 : best.patch.height;
   plan->tile_columns = best.patch.width;
   plan->splits = static_cast<int>(best.splits);
   plan->parts = static_cast<int>(best.parts);
-  plan->blocks = std::min<std::int64_t>(device.sm_count / sharing, best.tiles) * sharing;
+  plan->blocks = best.tiles > device.sm_count ? device.sm_count
+                                              : std::min<std::int64_t>(device.sm_count / sharing, best.tiles) * sharing;
   plan->shared_memory = static_cast<int>(best.fixed + best.slots * slot + (stages - kMinStages) * stage);
   const bool channels_inside = original.input_strides[1] < original.input_strides[3] && original.c > 1;
   plan->precision = Precision::kTf32;
@@ -372,13 +416,14 @@ const char* drawback(const Problem& whole, const Device& device, const Plan& pla
   if (copied > kSmallCopy && outputs * taps < 64)
     return "too few output channels for a copy of the input in vectors of channels";
   const std::int64_t chunks = ceil_divide(problem.c / problem.groups, plan.tile_k);
-  // A subtile is 8 columns of pixels. Where at least half of them lie beyond the image, mma.sync's tiles, which are as
-  // narrow as the image, multiply faster, if there are enough of them; but float32 in NCHW takes them too long to
-  // bring.
+  // A subtile is 8 columns of pixels, unless tiles run on. Where at least half of them lie beyond the image, mma.sync's
+  // tiles, which are as narrow as the image, multiply faster, if there are enough of them; but float32 in NCHW takes
+  // them too long to bring.
   const bool brings_slowly = problem.dtype == DType::kFloat32 && problem.input_strides[1] != 1;
   const bool large =
       problem.groups == 1 && outputs > 64 && problem.n * problem.oh * problem.ow >= 256 * device.sm_count;
-  if (problem.ow <= 4 && large && !brings_slowly) return "half of its tiles would lie beyond the narrow image";
+  if (plan.tile_rows > 0 && problem.ow <= 4 && large && !brings_slowly)
+    return "half of its tiles would lie beyond the narrow image";
   // A unit's sums are one chain.
   const std::int64_t blocks = problem.groups * ceil_divide(outputs, plan.tile_n);
   const std::int64_t chain = ceil_divide(blocks, plan.splits) * ceil_divide(chunks, plan.parts) * taps;

@@ -13,7 +13,13 @@ const char* drawback(const Problem& problem, const Device& device, const Plan& p
 // Output pixels of a block, as subtiles of images x rows x columns, and the input under them. In shared memory the
 // columns of one remainder by the stride are a plane, so that neighbouring output pixels find their inputs next to each
 // other.
+//
+// Or a run of pixels over rows and images: a row's padding on the right is the next one's on the left, and that below
+// an image the next one's above. Rows of halo_w pixels, run_rows to an image, are one sequence then, in which a tap is
+// a shift as in any other patch, and outputs beyond a row's or an image's last are computed for nothing.
 struct Patch {
+  bool runs_on;                            // one run of 1 x 64 subtiles; its halo is of whole rows
+  int run_rows;                            // of an image with the padding above it
   int subtile_h, subtile_w;                // 8 x 8 or 1 x 64
   int subtiles_n, subtiles_y, subtiles_x;  // as many as the consumers have together
   int height, width;                       // output rows and columns
@@ -43,6 +49,9 @@ Problem simplified(Problem problem);
 
 // The problem as the kernel computes it: the simplified one, over the copy where there is one.
 Problem inner(const Problem& problem, bool scaled);
+
+// Whether blocks share all tiles' tiles of output channels out evenly, rather than those of each tile.
+bool has_equal_shares(const Plan& plan, std::int64_t tiles);
 
 // The patch of an accepted plan, for the inner problem.
 Patch patch_of(const Problem& problem, const Plan& plan);

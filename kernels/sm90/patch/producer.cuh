@@ -76,7 +76,16 @@ __device__ __forceinline__ void stream_input(const Params& params, const Shared&
     const std::uint32_t slot = shared.slots + cursor.slot * patch.pixels * kRowBytes;
     cursor.wait_empty(shared.input);
     ptx::mbarrier_arrive_expect(cursor.full(shared.input), bytes);
-    for (int plane = 0; plane < patch.planes; ++plane) {
+    if (patch.runs_on) {
+      const auto first = static_cast<int>(params.by_pitch.divide(origin.x).quotient);
+      for (int row = 0; row < patch.halo_h; ++row) {
+        const QuotientRemainder at = params.by_run_rows.divide(first + row);
+        ptx::tensor_copy(slot + row * patch.halo_w * kRowBytes, params.input, chunk * T::kChunk, group,
+                         -params.padding_w, static_cast<int>(at.remainder) - params.padding_h,
+                         static_cast<int>(at.quotient), cursor.full(shared.input));
+      }
+    }
+    for (int plane = 0; plane < patch.planes && !patch.runs_on; ++plane) {
       ptx::tensor_copy(slot + plane * patch.plane_pixels * kRowBytes, params.input, chunk * T::kChunk, group, w + plane,
                        h, origin.n, cursor.full(shared.input));
     }

@@ -68,9 +68,10 @@ struct Origin {
   }
 };
 
-// A tile, a run of the tiles of output channels over all groups, and which chunks of their sums.
+// A tile, a run of the tiles of output channels over all groups, and which chunks of their sums. The tile's runs are
+// splits of it.
 struct Unit {
-  int tile, split, part, first_block, blocks, first_chunk, end_chunk;
+  int tile, split, splits, part, first_block, blocks, first_chunk, end_chunk;
 
   __device__ __forceinline__ int end_block() const { return first_block + blocks; }
   // Whether it is the unit's first of a group, or the last.
@@ -82,20 +83,47 @@ struct Unit {
   }
 };
 
-// Visits the block's units.
+// Equal shares: of all tiles' tiles of output channels, one tile's after another's, the first `longer` blocks have one
+// more. How many come before a block's, and whose one of them is. No division of 64 bits: that would be a call, after
+// which the compiler no longer takes the walk for the same in all threads, and has wgmma wait for each other.
+__device__ __forceinline__ int before_share(const Params& params, int block) {
+  return block * params.share + min(block, params.longer_shares);
+}
+__device__ __forceinline__ int share_of(const Params& params, int one) {
+  const int in_longer = params.longer_shares * (params.share + 1);
+  return one < in_longer ? one / (params.share + 1) : params.longer_shares + (one - in_longer) / params.share;
+}
+
+// Visits the block's units: of each tile in turn, or where shares are equal, of those that its share lies in.
 template <typename Visit>
 __device__ __forceinline__ void for_each_unit(const Params& params, Visit&& visit) {
-  const int blocks = params.groups * params.blocks_n, units = params.tiles * params.splits * params.parts;
-  for (int i = static_cast<int>(blockIdx.x); i < units; i += static_cast<int>(gridDim.x)) {
+  const int blocks = params.groups * params.blocks_n, me = static_cast<int>(blockIdx.x);
+  const bool equal = params.share > 0;
+  const int end = equal ? before_share(params, me + 1) : params.tiles * params.splits * params.parts;
+  int next = equal ? before_share(params, me) : me;
+  while (next < end) {
     Unit unit;
-    const int sums = i / params.parts;
-    unit.part = i - sums * params.parts;
-    unit.first_chunk = params.chunks * unit.part / params.parts;
-    unit.end_chunk = params.chunks * (unit.part + 1) / params.parts;
-    unit.tile = sums / params.splits;
-    unit.split = sums - unit.tile * params.splits;
-    unit.first_block = blocks * unit.split / params.splits;
-    unit.blocks = blocks * (unit.split + 1) / params.splits - unit.first_block;
+    if (equal) {
+      unit.tile = next / blocks;
+      unit.first_block = next - unit.tile * blocks;
+      unit.blocks = min(blocks - unit.first_block, end - next);
+      const int first = share_of(params, unit.tile * blocks);
+      unit.split = me - first;
+      unit.splits = share_of(params, unit.tile * blocks + blocks - 1) - first + 1;
+      unit.part = 0, unit.first_chunk = 0, unit.end_chunk = params.chunks;
+      next += unit.blocks;
+    } else {
+      const int sums = next / params.parts;
+      unit.part = next - sums * params.parts;
+      unit.first_chunk = params.chunks * unit.part / params.parts;
+      unit.end_chunk = params.chunks * (unit.part + 1) / params.parts;
+      unit.tile = sums / params.splits;
+      unit.split = sums - unit.tile * params.splits;
+      unit.splits = params.splits;
+      unit.first_block = blocks * unit.split / params.splits;
+      unit.blocks = blocks * (unit.split + 1) / params.splits - unit.first_block;
+      next += static_cast<int>(gridDim.x);
+    }
     visit(unit);
   }
 }
