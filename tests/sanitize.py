@@ -86,7 +86,11 @@ def candidates() -> list[Problem]:
         image = Problem(n=40, c=c, h=26, w=10, k=k, r=3, s=1, padding=(2, 0), dtype=dtype, storage=storage)
         tall = image.replace(n=20, h=130, w=7, r=1, s=3, padding=(0, 1), bias=False)
         problems += [image, tall, image.replace(n=60), image.replace(h=13, w=20), tall.replace(w=3, s=2)]
-        problems += [image.replace(weight_storage="channels_last"), tall.replace(weight_storage="channels_last")]
+        two = image.replace(n=3, c=2 * c, h=130, w=60, k=2 * k, padding=(1, 0), groups=2)
+        problems += [two, two.replace(n=1), two.replace(c=144, h=80, w=26, k=80)]
+        strided = two.replace(r=1, stride=(2, 2), padding=(0, 0))
+        problems += [strided, strided.replace(w=100), strided.replace(w=10, stride=(1, 1))]
+        problems.append(two.replace(w=100, k=80, r=2, s=3, stride=(3, 1), padding=(1, 1)))
     # For few input channels: from few pixels to so many that blocks take several tiles, of patches that their threads
     # have in registers and others.
     for dtype, storage, k, side in product(
@@ -147,6 +151,8 @@ def variant_of(problem: Problem, plan: _C.Plan, indices: bool) -> Variant:
         # Tiles may run on over rows, and blocks have equal shares of all tiles (2) rather than of each.
         split = 2 if plan["splits"] > 1 and plan["blocks"] == 132 and plan["parts"] == 1 else plan["splits"] > 1
         runs_on = plan["tile_rows"] == 0
+        if split == 2 or runs_on:
+            direct = as_it_is = False  # each is read by the same lines
         loops = (split, plan["parts"] > 1, problem.c > plan["tile"][2], direct, as_it_is, runs_on)
     elif plan["kernel"] == "sm80_window":
         oh, ow = problem.output_size

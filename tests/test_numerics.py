@@ -357,9 +357,14 @@ def test_tiles_run_on() -> None:
     assert scaled > 0
 
 
+# Equal shares of other tiles, which are cut between groups too.
+GROUPS = [
+    Problem(n=3, c=32, h=200, w=26, k=400, r=1, s=1, stride=(2, 2), groups=2, dtype=torch.float16),
+    Problem(n=3, c=144, h=80, w=26, k=80, r=3, s=1, padding=(2, 0), groups=2),
+]
 HOSTILE_RUNS = [
     problem.replace(fill=fill, storage=storage, weight_storage=storage)
-    for problem in RUNS_ON
+    for problem in RUNS_ON + GROUPS
     for fill in ("normal", "integers", "mixed_pixels", "mixed_regions", "overflow16", "underflow16", "one_nan")
     for storage in STORAGES[:2]
 ]

@@ -63,7 +63,7 @@ struct Pixels {
   // -1: outside. The second of a subtile's two pixels of a thread is 8 on.
   __device__ __forceinline__ std::int64_t at(int subtile, int half) const {
     const Patch& patch = params.patch;
-    const int all = first_subtile + subtile, by_rows = all / patch.subtiles_x, thread = static_cast<int>(threadIdx.x);
+    const int all = first_subtile + subtile, thread = static_cast<int>(threadIdx.x);
     const int pixel = thread % 128 / 32 * 16 + thread % 32 / 4 + 8 * half;
     if (patch.runs_on) {
       const QuotientRemainder by_row = params.by_pitch.divide(origin.x + all * kSubtile + pixel);
@@ -71,10 +71,12 @@ struct Pixels {
       return at(static_cast<int>(by_image.quotient), static_cast<int>(by_image.remainder),
                 static_cast<int>(by_row.remainder));
     }
-    const int n = origin.n + by_rows / patch.subtiles_y;
-    const int y = origin.y + by_rows % patch.subtiles_y * patch.subtile_h + pixel / patch.subtile_w;
-    const int x = origin.x + (all - by_rows * patch.subtiles_x) * patch.subtile_w + pixel % patch.subtile_w;
-    return at(n, y, x);
+    const QuotientRemainder by_x = params.by_subtiles_x.divide(all);
+    const QuotientRemainder by_y = params.by_subtiles_y.divide(by_x.quotient);
+    const bool square = patch.subtile_w == 8;
+    return at(origin.n + static_cast<int>(by_y.quotient),
+              origin.y + static_cast<int>(by_y.remainder) * patch.subtile_h + (square ? pixel / 8 : 0),
+              origin.x + static_cast<int>(by_x.remainder) * patch.subtile_w + (square ? pixel % 8 : pixel));
   }
 
  private:
@@ -172,7 +174,8 @@ __device__ __forceinline__ void consume(const Params& params, const Shared& shar
   for_each_unit(params, [&](const Unit& unit) {
     typename Epilogue<T>::Min best[T::kPerConsumer][2];
     for (int block = unit.first_block; block < unit.end_block(); ++block) {
-      const int group = block / params.blocks_n, block_n = block - group * params.blocks_n;
+      const QuotientRemainder by_group = params.by_blocks_n.divide(block);
+      const auto group = static_cast<int>(by_group.quotient), block_n = static_cast<int>(by_group.remainder);
       typename Mainloop<T>::Accumulators accumulators;
       mainloop.run(unit, unit.opens(params, block), unit.closes(params, block), accumulators);
       if (params.parts > 1 && !add_parts<T>(params, shared, unit, accumulators)) return;  // a unit of one block

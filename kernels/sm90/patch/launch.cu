@@ -124,10 +124,20 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
     const std::int64_t all = std::int64_t{params.tiles} * params.groups * params.blocks_n;
     params.share = static_cast<int>(all / plan.blocks);
     params.longer_shares = static_cast<int>(all % plan.blocks);
+    params.by_share = FastDivisor(params.share);
+    params.by_longer_share = FastDivisor(params.share + 1);
   }
   params.slots = plan.stages;
   params.stages = stages_of(problem, params.patch, plan);
   params.resident = params.chunks <= params.slots;
+  params.by_subtiles_x = FastDivisor(params.patch.subtiles_x);
+  params.by_subtiles_y = FastDivisor(params.patch.subtiles_y);
+  params.by_tiles_x = FastDivisor(params.tiles_x);
+  params.by_tiles_y = FastDivisor(params.tiles_y);
+  params.by_blocks_n = FastDivisor(params.blocks_n);
+  params.by_blocks = FastDivisor(std::int64_t{params.groups} * params.blocks_n);
+  params.by_splits = FastDivisor(params.splits);
+  params.by_parts = FastDivisor(params.parts);
 
   params.weight = make_weight(problem, arguments.weight);
   params.packs = packs_weight(original, scaled);

@@ -43,7 +43,11 @@ struct Params {
   bool packs;  // the weight; else it is read as it lies
 
   Patch patch;
-  FastDivisor by_pitch, by_run_rows;  // of a patch that runs on
+  // By the fields of these names. What stands between two tiles has nothing to run under.
+  FastDivisor by_subtiles_x, by_subtiles_y, by_tiles_x, by_tiles_y, by_blocks_n, by_splits, by_parts;
+  FastDivisor by_blocks;                  // of all groups
+  FastDivisor by_share, by_longer_share;  // where shares are equal
+  FastDivisor by_pitch, by_run_rows;      // of a patch that runs on
   Tables tables;
   int tiles_x, tiles_y, tiles;
   int chunks, blocks_n;      // of a group: chunks of input channels, tiles of output channels

@@ -58,7 +58,8 @@ __device__ __forceinline__ void for_each_slot(const Params& params, Visit&& visi
   for_each_unit(params, [&](const Unit& unit) {
     for (int block = unit.first_block; block < unit.end_block(); ++block) {
       if (params.resident && !unit.opens(params, block)) continue;
-      for (int chunk = unit.first_chunk; chunk < unit.end_chunk; ++chunk) visit(unit, block / params.blocks_n, chunk);
+      const auto group = static_cast<int>(params.by_blocks_n.divide(block).quotient);
+      for (int chunk = unit.first_chunk; chunk < unit.end_chunk; ++chunk) visit(unit, group, chunk);
     }
   });
 }

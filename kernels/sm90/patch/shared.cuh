@@ -60,11 +60,10 @@ struct Origin {
   int n, y, x;
 
   __device__ __forceinline__ Origin(const Params& params, int tile) {
-    const int by_rows = tile / params.tiles_x;
-    n = by_rows / params.tiles_y;
-    y = (by_rows - n * params.tiles_y) * params.patch.height;
-    x = (tile - by_rows * params.tiles_x) * params.patch.width;
-    n *= params.patch.subtiles_n;
+    const QuotientRemainder by_x = params.by_tiles_x.divide(tile), by_y = params.by_tiles_y.divide(by_x.quotient);
+    n = static_cast<int>(by_y.quotient) * params.patch.subtiles_n;
+    y = static_cast<int>(by_y.remainder) * params.patch.height;
+    x = static_cast<int>(by_x.remainder) * params.patch.width;
   }
 };
 
@@ -76,22 +75,23 @@ struct Unit {
   __device__ __forceinline__ int end_block() const { return first_block + blocks; }
   // Whether it is the unit's first of a group, or the last.
   __device__ __forceinline__ bool opens(const Params& params, int block) const {
-    return block == first_block || block % params.blocks_n == 0;
+    return block == first_block || params.by_blocks_n.divide(block).remainder == 0;
   }
   __device__ __forceinline__ bool closes(const Params& params, int block) const {
-    return block == end_block() - 1 || (block + 1) % params.blocks_n == 0;
+    return block == end_block() - 1 || params.by_blocks_n.divide(block + 1).remainder == 0;
   }
 };
 
 // Equal shares: of all tiles' tiles of output channels, one tile's after another's, the first `longer` blocks have one
-// more. How many come before a block's, and whose one of them is. No division of 64 bits: that would be a call, after
-// which the compiler no longer takes the walk for the same in all threads, and has wgmma wait for each other.
+// more. How many come before a block's, and whose one of them is. A division of 64 bits would be a call, after which
+// the compiler no longer takes the walk for the same in all threads, and has each wgmma wait for the one before.
 __device__ __forceinline__ int before_share(const Params& params, int block) {
   return block * params.share + min(block, params.longer_shares);
 }
 __device__ __forceinline__ int share_of(const Params& params, int one) {
   const int in_longer = params.longer_shares * (params.share + 1);
-  return one < in_longer ? one / (params.share + 1) : params.longer_shares + (one - in_longer) / params.share;
+  if (one < in_longer) return static_cast<int>(params.by_longer_share.divide(one).quotient);
+  return params.longer_shares + static_cast<int>(params.by_share.divide(one - in_longer).quotient);
 }
 
 // Visits the block's units: of each tile in turn, or where shares are equal, of those that its share lies in.
@@ -104,8 +104,9 @@ __device__ __forceinline__ void for_each_unit(const Params& params, Visit&& visi
   while (next < end) {
     Unit unit;
     if (equal) {
-      unit.tile = next / blocks;
-      unit.first_block = next - unit.tile * blocks;
+      const QuotientRemainder by_tile = params.by_blocks.divide(next);
+      unit.tile = static_cast<int>(by_tile.quotient);
+      unit.first_block = static_cast<int>(by_tile.remainder);
       unit.blocks = min(blocks - unit.first_block, end - next);
       const int first = share_of(params, unit.tile * blocks);
       unit.split = me - first;
@@ -113,15 +114,16 @@ __device__ __forceinline__ void for_each_unit(const Params& params, Visit&& visi
       unit.part = 0, unit.first_chunk = 0, unit.end_chunk = params.chunks;
       next += unit.blocks;
     } else {
-      const int sums = next / params.parts;
-      unit.part = next - sums * params.parts;
-      unit.first_chunk = params.chunks * unit.part / params.parts;
-      unit.end_chunk = params.chunks * (unit.part + 1) / params.parts;
-      unit.tile = sums / params.splits;
-      unit.split = sums - unit.tile * params.splits;
+      const QuotientRemainder by_parts = params.by_parts.divide(next);
+      const QuotientRemainder by_splits = params.by_splits.divide(by_parts.quotient);
+      unit.part = static_cast<int>(by_parts.remainder);
+      unit.first_chunk = static_cast<int>(params.by_parts.divide(params.chunks * unit.part).quotient);
+      unit.end_chunk = static_cast<int>(params.by_parts.divide(params.chunks * (unit.part + 1)).quotient);
+      unit.tile = static_cast<int>(by_splits.quotient);
+      unit.split = static_cast<int>(by_splits.remainder);
       unit.splits = params.splits;
-      unit.first_block = blocks * unit.split / params.splits;
-      unit.blocks = blocks * (unit.split + 1) / params.splits - unit.first_block;
+      unit.first_block = static_cast<int>(params.by_splits.divide(blocks * unit.split).quotient);
+      unit.blocks = static_cast<int>(params.by_splits.divide(blocks * (unit.split + 1)).quotient) - unit.first_block;
       next += static_cast<int>(gridDim.x);
     }
     visit(unit);
