@@ -181,6 +181,8 @@ def test_errors_are_below_eagers(spread: str, dtype: torch.dtype, device: str) -
     [
         POINTWISE,
         Problem(n=2, c=3, h=128, w=128, k=64, r=7, s=7, stride=(2, 2), padding=(3, 3)),
+        Problem(n=2, c=24, h=40, w=40, k=48, r=5, s=5, padding=(2, 2)),
+        Problem(n=2, c=72, h=24, w=24, k=64, r=7, s=7, padding=(3, 3)),
     ],
     ids=str,
 )

@@ -65,10 +65,9 @@ CONVMIN_INLINE Span outputs_inside(std::int64_t offset, std::int64_t stride, std
 }
 
 // Sums of grad_input of more terms than a 3x3 window has are made in two levels, of which a row of the window is the
-// lower. Only where channels are few, as of images: beyond, the upper level would cost up to a third of the time.
-CONVMIN_INLINE bool sums_in_levels(const GradientProblem& p) {
-  return p.c <= 16 && p.taps() > 9 * p.stride[0] * p.stride[1];
-}
+// lower. It costs up to a third of the time, and errs less than eager's, where one level erred up to 1.65 times as
+// much.
+CONVMIN_INLINE bool sums_in_levels(const GradientProblem& p) { return p.taps() > 9 * p.stride[0] * p.stride[1]; }
 
 // A row of grad_input is gathered from the output rows above it, and within them scattered to a buffer [w][c] that this
 // row alone has.
