@@ -59,7 +59,8 @@ __global__ void __launch_bounds__(kThreads, T::kTile.blocks_per_sm)
   typename Mainloop<T>::Accumulators accumulators = {};
   typename Mainloop<T>::Pixels first_half, second_half;
   typename Mainloop<T>::Weights first_weight, second_weight;
-  // Where blocks share the sums: whether this one has found those of all.
+  // Where blocks share the sums: whether this one has found those of all. Shares are made anew, rather than kept over
+  // the loop in registers.
   [[maybe_unused]] const auto add_parts = [&] {
     if constexpr (T::kScaled) producer.leave_range(Share(params, shared));
     if (!Share(params, shared).template add_parts<T>(params, accumulators)) return false;

@@ -57,7 +57,7 @@ class Filter {
   __device__ __forceinline__ void load(const At& at, Element (&values)[kElements]) const {
 #pragma unroll
     for (int i = 0; i < kElements; ++i) {
-      int channel = at.chunk * T::kChunk + (word_of(at, i / kPerWord)) * kPerWord + i % kPerWord, tap = at.tap;
+      int channel = at.chunk * T::kChunk + word_of(at, i / kPerWord) * kPerWord + i % kPerWord, tap = at.tap;
       bool inside = channel < params_.group_channels;
       if constexpr (T::kGather == Gather::kTaps) {
         inside = channel < params_.reduction;

@@ -85,8 +85,9 @@ Patch choose_patch(const Problem& problem, int per_consumer, int sm_count) {
   return best;
 }
 
-// Estimated cycles, of all multiprocessors together or of one; 24 bytes a cycle are a multiprocessor's share of the L2
-// cache where all read, and 64 what it takes alone.
+// Estimated cycles, of all multiprocessors together or of one; so many bytes a cycle are a multiprocessor's share of
+// the L2 cache where all read, and what it takes alone.
+constexpr double kBytesPerCycle = 24, kMostBytesPerCycle = 64;
 constexpr double kCyclesOfScaling = 15000;   // setting to zero, and two launches that find nothing to do
 constexpr double kCyclesOfPack = 4000;       // of its launch
 constexpr double kCyclesOfCopy = 2500;       // a launch's that is more than a pack
@@ -143,21 +144,27 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
   const double weight_bytes = static_cast<double>(taps * choice->tile_n) * kRowBytes;
   // Four steps of 16 in K, 2048 a cycle. A narrow tile reads shared memory as fast as it goes.
   const double multiply = static_cast<double>(taps) * outputs / 32 * (choice->tile_n == 64 ? kNarrowTile : 1.0);
+  // Of so many blocks of output channels that one after another read the same input, at so many bytes a cycle.
+  const auto chunk_cycles = [&](double together, double rate) {
+    const double loads = chunks <= choice->slots ? 1.0 / together : 1.0;
+    return std::max(multiply, (weight_bytes + loads * patch_bytes) / rate);
+  };
+  const auto take = [&](double cost, std::int64_t splits, std::int64_t parts, double chunk) {
+    if (cost >= choice->cost) return;
+    choice->cost = cost, choice->splits = splits, choice->parts = parts, choice->chunk = chunk;
+  };
   const auto consider = [&](std::int64_t splits, std::int64_t parts) {
     const std::int64_t units = choice->tiles * splits * parts, active = std::min<std::int64_t>(units, device.sm_count);
-    const double rate = std::min(64.0, 24.0 * device.sm_count / static_cast<double>(active));
+    const double rate = std::min(kMostBytesPerCycle, kBytesPerCycle * device.sm_count / static_cast<double>(active));
     const std::int64_t of_unit = ceil_divide(blocks, splits), chain = ceil_divide(chunks, parts);
-    const double loads = chunks <= choice->slots ? 1.0 / static_cast<double>(std::min(of_unit, blocks_n)) : 1.0;
-    const double chunk = std::max(multiply, (weight_bytes + loads * patch_bytes) / rate);
+    const double chunk = chunk_cycles(static_cast<double>(std::min(of_unit, blocks_n)), rate);
     const double unit =
         kCyclesPerUnit +
         static_cast<double>(of_unit) * (static_cast<double>(chain) * chunk + outputs * kCyclesPerResult) +
         static_cast<double>(splits - 1) * kCyclesPerSplit +
         (parts > 1 ? static_cast<double>(parts + 1) * outputs * kCyclesPerSum : 0);
     const auto rounds = static_cast<double>(ceil_divide(choice->tiles, device.sm_count / (splits * parts)));
-    const double cost = rounds * unit;
-    if (cost >= choice->cost) return;
-    choice->cost = cost, choice->splits = splits, choice->parts = parts, choice->chunk = chunk;
+    take(rounds * unit, splits, parts, chunk);
   };
   const std::int64_t splits = std::clamp<std::int64_t>(device.sm_count / choice->tiles, 1, blocks);
   const std::int64_t most =
@@ -166,13 +173,10 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
   // More tiles than multiprocessors: equal shares leave less of a last round unused.
   if (blocks == 1 || choice->tiles <= device.sm_count) return;
   const std::int64_t all = choice->tiles * blocks, share = ceil_divide(all, device.sm_count);
-  const double loads = chunks <= choice->slots ? 2.0 / static_cast<double>(blocks_n + 1) : 1.0;
-  const double chunk = std::max(multiply, (weight_bytes + loads * patch_bytes) / 24.0);
+  const double chunk = chunk_cycles(static_cast<double>(blocks_n + 1) / 2, kBytesPerCycle);
   const double cost = static_cast<double>(ceil_divide(share, blocks) + 1) * kCyclesPerUnit + 2 * kCyclesPerMeeting +
                       static_cast<double>(share) * (static_cast<double>(chunks) * chunk + outputs * kCyclesPerResult);
-  if (cost >= choice->cost) return;
-  choice->cost = cost, choice->parts = 1, choice->chunk = chunk;
-  choice->splits = std::min(blocks, (blocks - 1) / (all / device.sm_count) + 2);
+  take(cost, std::min(blocks, (blocks - 1) / (all / device.sm_count) + 2), 1, chunk);
 }
 
 }  // namespace
