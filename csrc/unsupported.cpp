@@ -2,7 +2,7 @@
 // list keys.
 #include <torch/library.h>
 
-#include "checks.h"
+#include "backward.h"
 
 namespace convmin {
 namespace {
@@ -20,12 +20,10 @@ Result forward(const at::Tensor& input, const at::Tensor& weight, const std::opt
   reject(kOp, input);
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& grad_output, const at::Tensor& input,
-                                                        const at::Tensor& weight, const at::Tensor& indices,
-                                                        double /*scale*/, c10::SymIntArrayRef /*stride*/,
-                                                        c10::SymIntArrayRef /*padding*/,
-                                                        c10::SymIntArrayRef /*dilation*/, c10::SymInt /*groups*/,
-                                                        std::array<bool, 3> /*output_mask*/) {
+Gradients backward(const at::Tensor& grad_output, const at::Tensor& input, const at::Tensor& weight,
+                   const at::Tensor& indices, double /*scale*/, c10::SymIntArrayRef /*stride*/,
+                   c10::SymIntArrayRef /*padding*/, c10::SymIntArrayRef /*dilation*/, c10::SymInt /*groups*/,
+                   std::array<bool, 3> /*output_mask*/) {
   check_tensors(kBackwardOp, input, weight, std::nullopt);
   check_place(kBackwardOp, "grad_output", grad_output, input);
   check_place(kBackwardOp, "indices", indices, input);

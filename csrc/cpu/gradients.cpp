@@ -120,6 +120,12 @@ CONVMIN_INLINE void add_exactly(T term, T& total, T& lost) {
   total = sum;
 }
 
+// What is lost of an infinite total is infinity less infinity, which is NaN, and nothing.
+template <typename T>
+CONVMIN_INLINE T lost_of_finite(T lost) {
+  return std::isfinite(lost) ? lost : T{0};
+}
+
 // recent -> total. The first time total is written, so that it need not be cleared for channels that never get here.
 template <typename T>
 CONVMIN_INLINE void move_row(T* __restrict__ recent, T* __restrict__ total, T* __restrict__ lost, std::int64_t width,
@@ -173,8 +179,7 @@ class ChannelSums {
     if (!has_total_[k]) return sums;
     settle(k);
     const T *total = total_.get() + k * width_, *lost = lost_.get() + k * width_;
-    // Of an infinite total nothing is lost, but infinity less infinity is NaN.
-    for (std::int64_t i = 0; i < width_; ++i) sums[i] = total[i] + (std::isfinite(lost[i]) ? lost[i] : T{0});
+    for (std::int64_t i = 0; i < width_; ++i) sums[i] = total[i] + lost_of_finite(lost[i]);
     return sums;
   }
 
@@ -200,7 +205,7 @@ CONVMIN_INLINE void sum_bias(std::int64_t channels, const T* gradient, const std
   } else {
     std::vector<T> lost(channels);
     for (std::int64_t i = 0; i < count; ++i) add_exactly(gradient[i], sums[indices[i]], lost[indices[i]]);
-    for (std::int64_t k = 0; k < channels; ++k) sums[k] += std::isfinite(lost[k]) ? lost[k] : 0;
+    for (std::int64_t k = 0; k < channels; ++k) sums[k] += lost_of_finite(lost[k]);
   }
 }
 
