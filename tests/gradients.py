@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Gradients = tuple[Tensor, Tensor, Tensor]
+NAMES = ("grad_input", "grad_weight", "grad_bias")
 
 # How the winners are spread over the pixels: as a forward finds them, evenly, and as no good hash would like them.
 SPREADS = ("forward", "random", "one", "two", "regions", "last")
@@ -143,9 +144,7 @@ def check_bounds(case: Case, results: tuple[Tensor | None, ...] | None = None) -
     results = results or case.run()
     dtype = case.x.dtype
     accum = torch.float64 if dtype == torch.float64 else torch.float32
-    for name, mine, true, size in zip(
-        ("grad_input", "grad_weight", "grad_bias"), results, case.exact(), case.magnitudes(), strict=True
-    ):
+    for name, mine, true, size in zip(NAMES, results, case.exact(), case.magnitudes(), strict=True):
         assert mine is not None and mine.dtype == dtype and mine.shape == true.shape, name
         mine = mine.double().cpu()
         finite = true.isfinite() & (true.abs() < torch.finfo(dtype).max * 0.999)

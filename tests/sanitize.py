@@ -18,7 +18,7 @@ from convmin import _C
 from gradients import check_bounds as check_gradients
 from gradients import make_case
 from oracle import check_bounds, solve
-from plans import DEVICES, describe, plan_backward
+from plans import DEVICES, describe, has_equal_shares, plan_backward
 from runner import SCALAR_KERNELS
 from support import DTYPES, STORAGES, Problem, fp32_class, random_problem
 
@@ -130,7 +130,7 @@ def candidates() -> list[Problem]:
     return sorted((p for p in problems if p.n != 0), key=lambda problem: problem.products)
 
 
-def variant_of(problem: Problem, plan: _C.Plan, indices: bool) -> Variant:
+def variant_of(problem: Problem, plan: _C.Plan, device: _C.Device, indices: bool) -> Variant:
     dtype = str(problem.dtype).removeprefix("torch.")
     loops: tuple[int, ...] = (plan["splits"] > 1,)
     if plan["kernel"] == "sm80":
@@ -149,7 +149,7 @@ def variant_of(problem: Problem, plan: _C.Plan, indices: bool) -> Variant:
         direct = vectors and plan["gather"] == "channels"
         as_it_is = vectors and (problem.r * problem.s == 1 or problem.weight_storage == "channels_last")
         # Tiles may run on over rows, and blocks have equal shares of all tiles (2) rather than of each.
-        split = 2 if plan["splits"] > 1 and plan["blocks"] == 132 and plan["parts"] == 1 else plan["splits"] > 1
+        split = 2 if has_equal_shares(plan, device) else plan["splits"] > 1
         runs_on = plan["tile_rows"] == 0
         if split == 2 or runs_on:
             direct = as_it_is = False  # each is read by the same lines
@@ -180,7 +180,7 @@ def choose(device: _C.Device, kernels: list[str]) -> dict[Variant, list[Case]]:
                     plan = _C.plan(describe(problem, precision, indices), device, kernel)
                     if not plan["accepted"]:
                         continue
-                    cases = chosen.setdefault(variant_of(problem, plan, indices), [])
+                    cases = chosen.setdefault(variant_of(problem, plan, device, indices), [])
                     traits = (problem.bias, max(problem.padding) > 0)
                     if not cases or (len(cases) < 2 and traits != (cases[0][0].bias, max(cases[0][0].padding) > 0)):
                         cases.append((problem, precision, indices))

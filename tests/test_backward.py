@@ -9,7 +9,7 @@ import convmin
 import numpy
 import pytest
 import torch
-from gradients import SPREADS, Case, check_bounds, dense, exact, make_case, unit
+from gradients import NAMES, SPREADS, Case, check_bounds, dense, exact, make_case, unit
 from plans import plan_backward
 from support import DTYPES, FILLS, STORAGES, Problem, random_problem
 
@@ -143,18 +143,15 @@ def check_errors(cases: Iterable[Case], reference: Callable[[Case], Sequence[num
     """Mean and largest error of every gradient, over several seeds. Slack: half a unit in the last place of the result,
     which is rounded in any case, and twice the deviation of two means of so many errors: where one channel has all of
     it, its bias is a single sum a seed."""
-    errors: list[list[numpy.ndarray]] = [
-        [],
-        [],
-        [],
-    ]  # of each gradient and seed: [mine, eager's, the result's rounding]
+    # Of each gradient and seed: [mine, eager's, the result's rounding].
+    errors: list[list[numpy.ndarray]] = [[], [], []]
     for case in cases:
         half_unit = unit(case.x.dtype) / 2
         for pool, mine, theirs, true in zip(errors, case.run(), case.dense(), reference(case), strict=True):
             assert mine is not None
             off = [abs(t.double().cpu().numpy() - true).ravel() for t in (mine, theirs)]
             pool.append(numpy.stack([*off, half_unit * abs(true).ravel()]))
-    for name, pool in zip(("grad_input", "grad_weight", "grad_bias"), errors, strict=True):
+    for name, pool in zip(NAMES, errors, strict=True):
         pooled = numpy.concatenate(pool, axis=1)
         mean, largest = pooled.mean(1), pooled.max(1)
         chance = 2 / max(1, numpy.count_nonzero(pooled[2])) ** 0.5
@@ -226,7 +223,7 @@ def test_output_mask(problem: Problem, mask: tuple[bool, bool, bool], device: st
     case = make_case(problem, device)
     everything, results = case.run(), case.run(mask)
     assert tuple(part is not None for part in results) == mask
-    for name, part, whole in zip(("grad_input", "grad_weight", "grad_bias"), results, everything, strict=True):
+    for name, part, whole in zip(NAMES, results, everything, strict=True):
         if name == "grad_bias" and device == "cuda" and not mask[1]:
             check_bounds(case, (*everything[:2], part if mask[2] else whole))
         else:

@@ -399,5 +399,5 @@ def test_the_sanitizer_meets_every_variant() -> None:
         problem, indices, kernel = large_problem(rng), rng.random() < 0.5, rng.choice(kernels)
         plan = _C.plan(describe(problem, "tf32", indices), device, kernel)
         if problem.n != 0 and plan["accepted"]:
-            variant = variant_of(problem, plan, indices)
+            variant = variant_of(problem, plan, device, indices)
             assert variant in covered, f"{variant}: {problem}"
