@@ -105,6 +105,24 @@ def test_infinities(target: Target) -> None:
     assert channels([INF, -1.0], target, scale=-1.0) == [-INF, 0]
 
 
+@pytest.mark.parametrize("at", [0, 4095, 4096, 4199])
+def test_a_channel_that_no_filter_looks_at_hides_no_other(target: Target, at: int) -> None:
+    """A type narrower than TF32 has range for the largest of a pixel's numbers and loses the rest: wrong where the
+    largest are multiplied by zero. Of 64 neighbours one is large; a filter that never wins looks at all but one."""
+    device, kernel = target
+    x = torch.randn(2, 4200, 28, 28, device=device) * 1e-7
+    weight = torch.randn(256, 4200, 1, 1, device=device)
+    bias = torch.zeros(256, device=device)
+    x[:, at % 64 :: 64], weight[:, at % 64 :: 64] = 1, 0
+    weight[0, at % 64 :: 64], weight[0, at], bias[0] = 1, 0, 100
+    expected = (x.double().flatten(2).mT @ weight.double().flatten(1).mT + bias.double()).amin(-1).view(2, 1, 28, 28)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        arguments = x.contiguous(memory_format=layout), weight.contiguous(memory_format=layout), bias
+        with fp32_class("tf32"), forced(kernel, *arguments):
+            values = convmin.conv2d_scale_min(*arguments)
+        assert (values.double() - expected).abs().max() < 2e-3 * expected.abs().max()
+
+
 def test_ties_go_to_the_lowest_channel(target: Target) -> None:
     """Wherever the tied channels are: in a thread, a warp, a block's tile, or two."""
     for first in (0, 3, 31, 32, 64, 127, 128, 200):

@@ -13,4 +13,9 @@ struct Fallback {
 
 inline constexpr int kFallbackTile = 128;
 
+// Which input channels some filter has a large weight for: bytes [kSeenCopies][channels, rounded up to whole words].
+// Each filter's block writes one copy, since writes of all to the same place wait for each other, 12 ns each.
+inline constexpr int kSeenCopies = 8;
+constexpr std::int64_t seen_bytes(std::int64_t channels) { return kSeenCopies * ((channels + 3) / 4 * 4); }
+
 }  // namespace convmin

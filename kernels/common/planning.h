@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
+#include <utility>
 
 #include "conv_scale_min.h"
 
@@ -18,6 +20,21 @@ inline std::int64_t largest_extent(const Problem& problem) {
   return std::max({problem.h + 2 * problem.padding_h, problem.w + 2 * problem.padding_w,
                    problem.c * problem.r * problem.s, problem.k, problem.stride_h, problem.stride_w,
                    (problem.r - 1) * problem.dilation_h, (problem.s - 1) * problem.dilation_w});
+}
+
+// Whether a filter's elements have nothing between them, whatever their order.
+inline bool filters_are_dense(const Problem& problem) {
+  std::pair<std::int64_t, std::int64_t> axes[] = {{problem.weight_strides[1], problem.c / problem.groups},
+                                                  {problem.weight_strides[2], problem.r},
+                                                  {problem.weight_strides[3], problem.s}};
+  std::sort(std::begin(axes), std::end(axes));
+  std::int64_t count = 1;
+  for (const auto& [stride, extent] : axes) {
+    if (extent == 1) continue;
+    if (stride != count) return false;
+    count *= extent;
+  }
+  return true;
 }
 
 // Why no tensor-core kernel takes the problem, whatever its shape; null: some may.

@@ -11,6 +11,7 @@
 #include "sm80/launch.h"
 #include "sm80/pack.cuh"
 #include "sm80/producer.cuh"
+#include "sm80/range.cuh"
 #include "sm80/specialized.cuh"
 
 namespace convmin::sm80 {

@@ -2,6 +2,7 @@
 #include <cstdlib>
 
 #include "common/params.h"
+#include "common/planning.h"
 #include "sm80/launch.h"
 #include "sm80/plan.h"
 
@@ -87,6 +88,7 @@ Params make_params(const Problem& original, const Plan& plan, const Workspace& p
   auto* base = static_cast<char*>(arguments.workspace);
   params.weight = arguments.weight;
   set_weight_strides(problem, &params);
+  params.dense_filters = filters_are_dense(problem);
   params.packed_weight = base;
   params.split_values = reinterpret_cast<float*>(base + parts.split_values);
   params.split_channels = reinterpret_cast<int*>(base + parts.split_channels);
@@ -95,7 +97,7 @@ Params make_params(const Problem& original, const Plan& plan, const Workspace& p
   params.counter_count = static_cast<int>(parts.counter_count);
   params.channel_factor = reinterpret_cast<float*>(base + parts.factors);
   params.range_counts = reinterpret_cast<unsigned*>(base + parts.ranges);
-  params.channel_seen = reinterpret_cast<int*>(base + parts.seen);
+  params.channel_seen = reinterpret_cast<std::uint8_t*>(base + parts.seen);
   if (scaled) params.fallback = fallback_in(parts, arguments);
   return params;
 }

@@ -1,12 +1,12 @@
 // Packs the weight into the order of the multiplication's fragments, zero-padded to whole tiles: a thread's share of a
 // fragment pair is one 16-byte vector, next to its neighbour's, so shared memory holds it without padding or swizzle.
-// Where float32 multiplies as float16, filters are scaled by a power of two each (see range.cuh).
+// Where float32 multiplies as float16, filters are scaled by a power of two each (see scaled_filter.cuh).
 #pragma once
 
 #include "common/load.cuh"
+#include "common/scaled_filter.cuh"
 #include "sm80/operand.cuh"
 #include "sm80/params.h"
-#include "sm80/range.cuh"
 #include "sm80/traits.h"
 
 namespace convmin::sm80 {
@@ -22,12 +22,13 @@ class Filter {
  public:
   using Element = typename T::Element;
   using Operand = typename T::Operand;
-  static constexpr int kPerWord = 4 / static_cast<int>(sizeof(Operand)), kElements = 2 * kPerWord;
+  static constexpr int kPerWord = 4 / static_cast<int>(sizeof(Operand));
   static constexpr int kPairs = 4 * T::kHalves;  // of a step: four lanes' in each half
 
   struct At {
     int chunk, tap, pair;
   };
+  using Pair = Element[2][kPerWord];
 
   // `row` counts the output channels of padded groups.
   __device__ __forceinline__ Filter(const Params& params, std::int64_t row)
@@ -54,28 +55,33 @@ class Filter {
             static_cast<int>(by_pair.quotient) % kPairs};
   }
 
-  __device__ __forceinline__ void load(const At& at, Element (&values)[kElements]) const {
+  // Where a word of a pair begins in the reduction. A lane's second word of a fragment is half a vector of channels on.
+  static __device__ __forceinline__ int element_of(const At& at, int word) {
+    return at.chunk * T::kChunk + (at.pair / 4 * 8 + at.pair % 4 + 4 * word) * kPerWord;
+  }
+
+  __device__ __forceinline__ void load(const At& at, Pair& pair) const {
 #pragma unroll
-    for (int i = 0; i < kElements; ++i) {
-      int channel = at.chunk * T::kChunk + word_of(at, i / kPerWord) * kPerWord + i % kPerWord, tap = at.tap;
+    for (int i = 0; i < 2 * kPerWord; ++i) {
+      int channel = element_of(at, i / kPerWord) + i % kPerWord, tap = at.tap;
       bool inside = channel < params_.group_channels;
       if constexpr (T::kGather == Gather::kTaps) {
         inside = channel < params_.reduction;
         tap = channel / params_.group_channels;
         channel -= tap * params_.group_channels;
       }
-      values[i] = real_ && inside ? load_read_only(at_tap(channel, tap)) : Element{};
+      pair[i / kPerWord][i % kPerWord] = real_ && inside ? load_read_only(at_tap(channel, tap)) : Element{};
     }
   }
 
-  __device__ __forceinline__ void store(const At& at, const Element (&values)[kElements]) const {
+  __device__ __forceinline__ void store(const At& at, const Pair& pair) const {
     std::uint32_t words[2];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       if constexpr (kPerWord == 2) {
-        words[i] = operand_pair<Operand>(values[2 * i], values[2 * i + 1]);
+        words[i] = operand_pair<Operand>(pair[i][0], pair[i][1]);
       } else {
-        words[i] = operand_bits<Operand>(values[i]);
+        words[i] = operand_bits<Operand>(pair[i][0]);
       }
     }
     // Steps run over taps within chunks where a patch serves all taps, else over chunks within taps.
@@ -85,32 +91,19 @@ class Filter {
     image[((half * (T::kTileN / 16) + sixteen) * 32 + lane) * 2 + n_ / 8 % 2] = {words[0], words[1]};
   }
 
-  // Calls visit(i, weight) for all weights of the input channels first + i, 0 <= i < count. Neighbouring threads read
-  // neighbours in memory.
+  // Calls visit(weight) for a thread's weights.
   template <typename Visit>
-  __device__ __forceinline__ void for_each(int first, int count, Visit&& visit) const {
-    const int thread = static_cast<int>(threadIdx.x), taps = params_.r * params_.s;
-    if (channels_inside()) {
-      for (int tap = 0; tap < taps; ++tap) {
-#pragma unroll 4
-        for (int i = thread; i < count; i += kPackThreads<T>) visit(i, load_read_only(at_tap(first + i, tap)));
-      }
-    } else {
-#pragma unroll 4
-      for (int i = thread; i < count * taps; i += kPackThreads<T>) {
-        const QuotientRemainder by_channel = params_.by_window.divide(i);
-        const auto channel = static_cast<int>(by_channel.quotient), tap = static_cast<int>(by_channel.remainder);
-        visit(channel, load_read_only(at_tap(first + channel, tap)));
-      }
+  __device__ __forceinline__ void for_each(Visit&& visit) const {
+    const int taps = params_.r * params_.s, count = params_.group_channels * taps;
+    if (params_.dense_filters) return for_each_dense<kPackThreads<T>>(first_, count, visit);
+    for (int i = static_cast<int>(threadIdx.x); i < count; i += kPackThreads<T>) {
+      const QuotientRemainder by_channel = params_.by_window.divide(i);
+      visit(*at_tap(static_cast<int>(by_channel.quotient), static_cast<int>(by_channel.remainder)));
     }
   }
 
  private:
   __device__ __forceinline__ bool channels_inside() const { return params_.weight_stride_c < params_.weight_stride_s; }
-  // Lane and word of a fragment: the second is half a vector of channels on.
-  static __device__ __forceinline__ int word_of(const At& at, int second) {
-    return at.pair / 4 * 8 + at.pair % 4 + 4 * second;
-  }
   __device__ __forceinline__ const Element* at_tap(int channel, int tap) const {
     const QuotientRemainder by_row = params_.by_s.divide(tap);
     return first_ + channel * params_.weight_stride_c + by_row.quotient * params_.weight_stride_r +
@@ -125,43 +118,6 @@ class Filter {
   const Element* first_;
 };
 
-// The filter's power of two, from its largest weight; notes which input channels it has large weights for. Every thread
-// of the block must call it.
-template <typename T>
-__device__ __forceinline__ float scale_filter(const Params& params, const Filter<T>& filter) {
-  const int thread = static_cast<int>(threadIdx.x);
-  __shared__ unsigned largest;  // as bits of a float, which order as the floats do; NaN is above all
-  if (thread == 0) largest = 0;
-  __syncthreads();
-  unsigned mine = 0;
-  filter.for_each(0, params.group_channels,
-                  [&](int, float weight) { mine = max(mine, __float_as_uint(weight) & 0x7fffffffu); });
-  mine = __reduce_max_sync(0xffffffffu, mine);
-  if (thread % 32 == 0) atomicMax(&largest, mine);  // of integers: the same whatever the order
-  __syncthreads();
-  const float up = filter_scale(largest);
-  if (thread == 0) {
-    params.channel_factor[filter.k()] = 1.0f / up;
-    if (out_of_scale(largest)) *params.fallback.everything = 1;
-  }
-  // In shared memory first: many taps say the same, and all filters.
-  constexpr int kAtOnce = 4096;
-  __shared__ bool seen[kAtOnce];
-  for (int base = 0; base < params.group_channels; base += kAtOnce) {
-    const int count = min(params.group_channels - base, kAtOnce);
-    for (int i = thread; i < count; i += kPackThreads<T>) seen[i] = false;
-    __syncthreads();
-    filter.for_each(base, count, [&](int i, float weight) {
-      if (!(fabsf(weight) * up < kFaintestPeak)) seen[i] = true;
-    });
-    __syncthreads();
-    for (int i = thread; i < count; i += kPackThreads<T>) {
-      if (seen[i]) params.channel_seen[base + i] = 1;
-    }
-  }
-  return up;
-}
-
 // Threads have a pair each; where all of a filter decide on its scale, a block has the filter.
 template <typename T>
 __global__ void __launch_bounds__(kPackThreads<T>) conv_scale_min_sm80_pack(const __grid_constant__ Params params) {
@@ -170,25 +126,36 @@ __global__ void __launch_bounds__(kPackThreads<T>) conv_scale_min_sm80_pack(cons
   for (std::int64_t i = first; i < params.counter_count; i += std::int64_t{gridDim.x} * kPackThreads<T>) {
     params.counters[i] = 0;
   }
-  typename T::Element values[Filter<T>::kElements];
+  typename Filter<T>::Pair pair;
   if constexpr (T::kScaled) {
+    static_assert(T::kGather != Gather::kTaps);  // its elements are not channels
     const Filter<T> filter(params, blockIdx.x);
-    const float up = filter.real() ? scale_filter<T>(params, filter) : 1.0f;
+    float up = 1.0f;
+    if (filter.real()) {
+      up = scale_filter(params.channel_factor + filter.k(), params.fallback,
+                        [&](auto&& visit) { filter.for_each(visit); });
+    }
+    __shared__ typename LargeWeights<kPackThreads<T>>::Shared shared;
+    const LargeWeights<kPackThreads<T>> large(shared, params.group_channels, params.channel_seen);
 #pragma unroll 2
     for (int i = thread; i < pairs; i += kPackThreads<T>) {
       const auto at = filter.at(i);
-      filter.load(at, values);
+      filter.load(at, pair);
 #pragma unroll
-      for (float& value : values) value *= up;
-      filter.store(at, values);
+      for (int word = 0; word < 2; ++word) {
+        for (float& value : pair[word]) value *= up;
+        large.note(filter.element_of(at, word), pair[word]);
+      }
+      filter.store(at, pair);
     }
+    large.publish();
   } else {
     const std::int64_t row = first / pairs;
     if (row >= std::int64_t{params.groups} * params.group_blocks * T::kTileN) return;
     const Filter<T> filter(params, row);
     const auto at = filter.at(static_cast<int>(first - row * pairs));
-    filter.load(at, values);
-    filter.store(at, values);
+    filter.load(at, pair);
+    filter.store(at, pair);
   }
 }
 

@@ -73,9 +73,10 @@ struct Params {
   int counter_count;
 
   // Where float32 multiplies as float16.
+  bool dense_filters;      // nothing lies between a filter's weights
   float* channel_factor;   // [k] power of two that undoes the packed weight's scaling
   unsigned* range_counts;  // [tiles][parts][places of the patch, and one]: what of a pixel's range a part has counted
-  int* channel_seen;       // [c] whether a filter has a large weight for an input channel
+  std::uint8_t* channel_seen;  // [c] whether a filter has a large weight for an input channel
   Fallback fallback;
 };
 

@@ -390,7 +390,7 @@ Workspace workspace(const Problem& problem, const Plan& plan) {
   const std::int64_t places = shape.patch_bytes / kPixelBytes;
   result.fallback = result.ranges + (scaled && plan.parts > 1 ? 4 * round_up(tiles * plan.parts * (places + 1), 4) : 0);
   result.seen = result.fallback + (scaled ? 16 : 0);
-  result.tiles = result.seen + (scaled ? 4 * round_up(problem.c, 4) : 0);
+  result.tiles = result.seen + (scaled ? seen_bytes(problem.c / problem.groups) : 0);
   const std::int64_t runs = ceil_divide(plan.tile_columns, kFallbackTile) * (plan.tile_m / plan.tile_columns);
   result.bytes = result.tiles + (scaled ? 8 * tiles * runs : 0);
   return result;

@@ -9,6 +9,7 @@
 #include "ptx/named_barrier.cuh"
 #include "sm80/pack.cuh"
 #include "sm80/quads.cuh"
+#include "sm80/range.cuh"
 #include "sm80/share.cuh"
 
 namespace convmin::sm80 {

@@ -6,7 +6,7 @@
 
 #include <cmath>
 
-#include "common/float16_range.cuh"
+#include "common/scaled_filter.cuh"
 #include "sm80/params.h"
 
 namespace convmin::sm80 {
@@ -68,8 +68,8 @@ class Range {
 template <typename T>
 __device__ __forceinline__ bool leaves_everything(const Params& params) {
   bool leaves = *params.fallback.everything != 0;
-  for (int c = static_cast<int>(threadIdx.x); c < params.group_channels; c += T::kThreads) {
-    leaves |= params.channel_seen[c] == 0;
+  for (int word = static_cast<int>(threadIdx.x); word * 4 < params.group_channels; word += T::kThreads) {
+    leaves |= hides_a_channel(params.channel_seen, params.group_channels, word);
   }
   if (__syncthreads_or(leaves) == 0) return false;
   if (blockIdx.x == 0 && threadIdx.x == 0) *params.fallback.everything = 1;

@@ -15,6 +15,7 @@
 
 #include "ptx/warpgroup.cuh"
 #include "sm80/producer.cuh"
+#include "sm80/range.cuh"
 #include "sm80/ring.cuh"
 #include "sm80/specialized_mainloop.cuh"
 

@@ -2,6 +2,7 @@
 // looks for its place once for all of them and stores them at once.
 #pragma once
 
+#include "common/scaled_filter.cuh"
 #include "sm90/weight.h"
 
 namespace convmin::sm90 {
@@ -23,26 +24,25 @@ class Filter {
         first_(static_cast<const Element*>(weight.data) + (real ? k : 0) * weight.stride_k),
         channels_(real ? channels : 0),
         chunks_(chunks),
-        taps_(r * s),
-        s_(s) {}
+        taps_(r * s) {}
 
   __device__ __forceinline__ int packs() const { return chunks_ * taps_ * kPacks; }
 
   // Of the i-th: neighbouring threads walk what lies together, channels or taps.
   __device__ __forceinline__ PackAt at(int i) const {
     if (weight_.channels_inside) {
-      const int row = i / kPacks, chunk = row / taps_;
-      return {chunk, row - chunk * taps_, i % kPacks};
+      const QuotientRemainder by_window = weight_.by_window.divide(i / kPacks);
+      return {static_cast<int>(by_window.quotient), static_cast<int>(by_window.remainder), i % kPacks};
     }
-    const int row = i / taps_;
-    return {row / kPacks, i - row * taps_, row % kPacks};
+    const QuotientRemainder by_window = weight_.by_window.divide(i);
+    const auto row = static_cast<int>(by_window.quotient);
+    return {row / kPacks, static_cast<int>(by_window.remainder), row % kPacks};
   }
 
   __device__ __forceinline__ Pack load(const PackAt& at) const {
     constexpr int kVector = 16 / static_cast<int>(sizeof(Element));
-    const int channel = (at.chunk * kPacks + at.pack) * kPack, r = at.tap / s_;
-    const Element* source =
-        first_ + channel * weight_.stride_c + r * weight_.stride_r + (at.tap - r * s_) * weight_.stride_s;
+    const int channel = (at.chunk * kPacks + at.pack) * kPack;
+    const Element* source = at_tap(channel, at.tap);
     Pack pack{};
     if (weight_.vectors) {
       auto* vectors = reinterpret_cast<uint4*>(&pack);
@@ -59,39 +59,36 @@ class Filter {
     return pack;
   }
 
+  // Calls visit(weight) for a thread's weights.
+  template <int kThreads, typename Visit>
+  __device__ __forceinline__ void for_each(Visit&& visit) const {
+    if (weight_.dense_filters) return for_each_dense<kThreads>(first_, channels_ * taps_, visit);
+    for (int i = static_cast<int>(threadIdx.x); i < packs(); i += kThreads) {
+      const Pack pack = load(at(i));
+#pragma unroll
+      for (const Element value : pack.values) visit(value);
+    }
+  }
+
   // The largest magnitude of a channel, as the bits of a float, which order as the floats do; NaN is above all.
   __device__ __forceinline__ unsigned peak(int channel) const {
     unsigned peak = 0;
     for (int tap = 0; tap < taps_; ++tap) {
-      const int r = tap / s_;
-      const float value = first_[channel * weight_.stride_c + r * weight_.stride_r + (tap - r * s_) * weight_.stride_s];
-      peak = max(peak, __float_as_uint(value) & 0x7fffffffu);
+      peak = max(peak, __float_as_uint(*at_tap(channel, tap)) & 0x7fffffffu);
     }
     return peak;
   }
 
  private:
+  __device__ __forceinline__ const Element* at_tap(int channel, int tap) const {
+    const QuotientRemainder by_row = weight_.by_s.divide(tap);
+    return first_ + channel * weight_.stride_c + by_row.quotient * weight_.stride_r +
+           by_row.remainder * weight_.stride_s;
+  }
+
   const Weight& weight_;
   const Element* const first_;
-  const int channels_, chunks_, taps_, s_;
+  const int channels_, chunks_, taps_;
 };
-
-// The largest magnitude in a float32 filter, of all threads of the block.
-template <int kThreads, int kPack, int kPacks>
-__device__ __forceinline__ unsigned largest_of(const Filter<float, kPack, kPacks>& filter) {
-  __shared__ unsigned largest;
-  if (threadIdx.x == 0) largest = 0;
-  __syncthreads();
-  unsigned mine = 0;
-#pragma unroll 2
-  for (int i = static_cast<int>(threadIdx.x); i < filter.packs(); i += kThreads) {
-    const auto pack = filter.load(filter.at(i));
-#pragma unroll
-    for (const float value : pack.values) mine = max(mine, __float_as_uint(value) & 0x7fffffffu);
-  }
-  atomicMax(&largest, mine);  // of integers: the same whatever the order
-  __syncthreads();
-  return largest;
-}
 
 }  // namespace convmin::sm90

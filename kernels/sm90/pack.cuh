@@ -16,7 +16,7 @@ inline constexpr int kPackThreads = 128;
 // can have a factor in common.
 template <typename Filter>
 __device__ __forceinline__ float scale_filter(const Params& params, const Filter& filter, int k) {
-  const unsigned largest = largest_of<kPackThreads>(filter);
+  const unsigned largest = largest_weight([&](auto&& visit) { filter.template for_each<kPackThreads>(visit); });
   const float up = filter_scale(largest);
   if (threadIdx.x == 0) {
     const float factor = 1.0f / up;

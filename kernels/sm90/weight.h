@@ -1,6 +1,8 @@
 // The caller's weight, as the packing kernels read it.
 #pragma once
 
+#include "common/fast_divisor.h"
+#include "common/planning.h"
 #include "conv_scale_min.h"
 
 namespace convmin::sm90 {
@@ -10,6 +12,8 @@ struct Weight {
   std::int64_t stride_k, stride_c, stride_r, stride_s;
   bool channels_inside;  // neighbouring channels lie nearer to each other than neighbouring taps
   bool vectors;          // and next to each other, in whole aligned vectors of 16 bytes
+  bool dense_filters;    // nothing lies between a filter's elements
+  FastDivisor by_window, by_s;
 };
 
 // Whether a filter's channels can be read in whole aligned vectors of 16 bytes.
@@ -25,7 +29,16 @@ inline Weight make_weight(const Problem& problem, const void* data) {
   const std::int64_t* strides = problem.weight_strides;
   const bool inside = problem.c / problem.groups > 1 && strides[1] < strides[problem.s > 1 ? 3 : 2];
   const bool vectors = weight_vectors_fit(problem);
-  return {data, strides[0], strides[1], strides[2], strides[3], inside || vectors, vectors};
+  return {data,
+          strides[0],
+          strides[1],
+          strides[2],
+          strides[3],
+          inside || vectors,
+          vectors,
+          filters_are_dense(problem),
+          FastDivisor(problem.r * problem.s),
+          FastDivisor(problem.s)};
 }
 
 }  // namespace convmin::sm90

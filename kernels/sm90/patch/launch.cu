@@ -148,7 +148,7 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   params.split_values = reinterpret_cast<float*>(base + parts.values);
   params.split_channels = reinterpret_cast<int*>(base + parts.channels);
   params.channel_factor = reinterpret_cast<float*>(base + parts.factors);
-  params.channel_seen = reinterpret_cast<int*>(base + parts.seen);
+  params.channel_seen = reinterpret_cast<std::uint8_t*>(base + parts.seen);
   params.run_outside = reinterpret_cast<int*>(base + parts.runs);
   if (scaled) params.fallback = fallback(original, plan, arguments);
   return params;

@@ -4,7 +4,6 @@
 
 #include <climits>
 
-#include "common/float16_range.cuh"
 #include "ptx/griddepcontrol.cuh"
 #include "ptx/mma.cuh"
 #include "sm90/filter.cuh"
@@ -21,21 +20,6 @@ __host__ __device__ int blocks_per_filter(const Params& params) {
   return T::kScaled ? 1 : (params.chunks * params.r * params.s * T::kPacks + kPrepareThreads - 1) / kPrepareThreads;
 }
 
-// The filter's power of two, from its largest weight; notes which input channels it has large weights for.
-template <typename Filter>
-__device__ __forceinline__ float scale_filter(const Params& params, int k, const Filter& filter) {
-  const unsigned largest = largest_of<kPrepareThreads>(filter);
-  const float up = filter_scale(largest);
-  if (threadIdx.x == 0) {
-    params.channel_factor[k] = 1.0f / up;
-    if (out_of_scale(largest)) *params.fallback.everything = 1;
-  }
-  for (int c = static_cast<int>(threadIdx.x); c < params.group_channels; c += kPrepareThreads) {
-    if (!(__uint_as_float(filter.peak(c)) * up < kFaintestPeak)) params.channel_seen[c] = 1;
-  }
-  return up;
-}
-
 // The packs first, first + kPrepareThreads, ... before `end` of an output channel of a padded group.
 template <typename T>
 __device__ __forceinline__ void pack_filter(const Params& params, int row, int first, int end) {
@@ -48,30 +32,49 @@ __device__ __forceinline__ void pack_filter(const Params& params, int row, int f
   const int k = group * params.group_outputs + in_group, taps = params.r * params.s;
   const Filter<typename T::Element, T::kPack, T::kPacks> filter(params.weight, k, real, params.group_channels,
                                                                 params.chunks, params.r, params.s);
-  [[maybe_unused]] float up = 1.0f;
-  if constexpr (T::kScaled) {
-    if (real) up = scale_filter(params, k, filter);
-  }
   auto* image = static_cast<std::uint8_t*>(params.packed_weight) +
                 static_cast<std::int64_t>(block) * params.chunks * taps * T::kStageBytes + n * kRowBytes;
-  for (int i = first; i < min(end, filter.packs()); i += kPrepareThreads) {
-    const PackAt at = filter.at(i);
-    const auto pack = filter.load(at);
-    Operands operands;
-#pragma unroll
-    for (int j = 0; j < T::kPack; ++j) {
-      const auto value = pack.values[j];
-      if constexpr (T::kScaled) {
-        operands.values[j] = __float2half_rn(value * up);
-      } else if constexpr (sizeof(value) == 4) {
-        operands.values[j] = __uint_as_float(ptx::round_to_tf32(value));
-      } else {
-        operands.values[j] = value;
-      }
+  // convert(channel, values, operands) does so with neighbours from `channel` on.
+  const auto store = [&](auto&& convert) {
+    for (int i = first; i < min(end, filter.packs()); i += kPrepareThreads) {
+      const PackAt at = filter.at(i);
+      auto pack = filter.load(at);
+      Operands operands;
+      convert(at.chunk * T::kChunk + at.pack * T::kPack, pack.values, operands.values);
+      auto* target =
+          image + static_cast<std::int64_t>(at.chunk * taps + at.tap) * T::kStageBytes + (at.pack ^ (n & 7)) * 16;
+      *reinterpret_cast<uint4*>(target) = *reinterpret_cast<const uint4*>(&operands);
     }
-    auto* target =
-        image + static_cast<std::int64_t>(at.chunk * taps + at.tap) * T::kStageBytes + (at.pack ^ (n & 7)) * 16;
-    *reinterpret_cast<uint4*>(target) = *reinterpret_cast<const uint4*>(&operands);
+  };
+  using Values = typename T::Element[T::kPack];
+  using Converted = typename T::Operand[T::kPack];
+  if constexpr (T::kScaled) {
+    float up = 1.0f;
+    if (real) {
+      up = scale_filter(params.channel_factor + k, params.fallback,
+                        [&](auto&& visit) { filter.template for_each<kPrepareThreads>(visit); });
+    }
+    __shared__ typename LargeWeights<kPrepareThreads>::Shared shared;
+    const LargeWeights<kPrepareThreads> large(shared, params.group_channels, params.channel_seen);
+    store([&](int channel, Values& values, Converted& operands) {
+#pragma unroll
+      for (float& value : values) value *= up;
+      large.note(channel, values);
+#pragma unroll
+      for (int j = 0; j < T::kPack; ++j) operands[j] = __float2half_rn(values[j]);
+    });
+    large.publish();
+  } else {
+    store([](int, const Values& values, Converted& operands) {
+#pragma unroll
+      for (int j = 0; j < T::kPack; ++j) {
+        if constexpr (sizeof(values[j]) == 4) {
+          operands[j] = __uint_as_float(ptx::round_to_tf32(values[j]));
+        } else {
+          operands[j] = values[j];
+        }
+      }
+    });
   }
 }
 

@@ -71,7 +71,7 @@ struct Params {
   // Where float32 multiplies as float16: filters' powers of two, inverted [groups * group_outputs]; whether a filter
   // has large weights for an input channel [group_channels]; which runs of the copy are out of range.
   float* channel_factor;
-  int* channel_seen;
+  std::uint8_t* channel_seen;
   int* run_outside;
   Fallback fallback;
 };

@@ -272,7 +272,7 @@ Workspace workspace(const Problem& original, const Plan& plan) {
   result.factors = round_up(result.channels + (split && problem.with_indices ? 4 * plan.splits * pixels : 0), 16);
   result.fallback = result.factors + (scaled ? 4 * round_up(problem.k, 4) : 0);
   result.seen = result.fallback + (scaled ? 16 : 0);
-  result.runs = result.seen + (scaled ? 4 * round_up(problem.c, 4) : 0);
+  result.runs = result.seen + (scaled ? seen_bytes(problem.c / problem.groups) : 0);
   const std::int64_t inputs = source.n * source.h * source.w;
   result.tiles = result.runs + (scaled ? 4 * round_up(ceil_divide(inputs, kCopyPixels), 4) : 0);
   result.copy = round_up(result.tiles + (scaled ? 8 * ceil_divide(pixels, kFallbackTile) : 0), 128);

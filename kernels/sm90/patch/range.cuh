@@ -3,6 +3,7 @@
 // computes; where an input channel's weights hide from the check, all of them are.
 #pragma once
 
+#include "common/scaled_filter.cuh"
 #include "sm90/patch/params.h"
 
 namespace convmin::sm90::patch {
@@ -28,8 +29,8 @@ __host__ __device__ inline Span span_under(const Params& params, int first, int 
 // the weight is one that float16 can't stand in for TF32 with: those are then computed twice. By `threads` of each
 // block.
 __device__ __forceinline__ void note_fallback(const Params& params, int thread, int threads) {
-  for (int c = thread; blockIdx.x == 0 && c < params.group_channels; c += threads) {
-    if (params.channel_seen[c] == 0) *params.fallback.everything = 1;
+  for (int word = thread; blockIdx.x == 0 && word * 4 < params.group_channels; word += threads) {
+    if (hides_a_channel(params.channel_seen, params.group_channels, word)) *params.fallback.everything = 1;
   }
   // There are less than 2^30; a division of 64 bits would be a call, which the tensor cores' instructions wait for.
   const int pixels = params.n * params.oh * params.ow, step = static_cast<int>(gridDim.x) * threads * kFallbackTile;
