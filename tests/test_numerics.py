@@ -317,6 +317,10 @@ SPECIALIZED_HOSTILE = [
     for w in (136, 135)
     if problem.dtype != torch.float64 and problem.storage == problem.weight_storage
 ]
+# Tiles that are equal parts of an image, smaller than they could be.
+SPECIALIZED_HOSTILE += [
+    problem.replace(n=24, h=56, w=56, stride=(2, 2)) for problem in SPECIALIZED_HOSTILE if problem.w == 136
+]
 # What it gives blocks that share a tile's sums, of which each sees some of a pixel's channels: the same ways.
 SHARED_HOSTILE = [
     problem.replace(n=1, c=256, h=28, w=w, k=256)

@@ -320,6 +320,10 @@ def test_large_problems_have_warps_for_the_loads(dtype: torch.dtype, storage: st
         for changes in ({"n": 1, "h": 32, "w": 32}, {"k": 64}, {"groups": 2}):
             plan = _C.plan(describe(headline.replace(**changes), "tf32"), device.as_dict(), "sm80")
             assert plan["tile"] != SPECIALIZED, changes
+        # 9 of 28 rows would fit the tile, but not shared memory with the halo of a stride: its four tiles take 7.
+        halved = headline.replace(h=56, w=56, c=128, stride=(2, 2), padding=(1, 1))
+        plan = _C.plan(describe(halved, "tf32"), DEVICES["H200"].as_dict(), "sm80")
+        assert plan["tile"] == SPECIALIZED and (plan["tile_rows"], plan["tile_columns"]) == (7, 28)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)

@@ -195,17 +195,22 @@ void consider(const Problem& problem, const Device& device, const Tile& tile, Ga
         gather, chunk_of(problem, scaled), parts > 1 ? round_up(columns, unit) : columns, window, false, true, 0, 0};
     if (layout.columns == before) continue;
     before = layout.columns;
-    // Within an image, a tile has one halo above and below rather than one for each image that it might touch; worth it
-    // where hardly a row is wasted.
-    const std::int64_t rows = std::max<std::int64_t>(1, tile.m / layout.columns);
-    const std::int64_t waste = ceil_divide(problem.oh, rows) * rows - problem.oh;
-    layout.within_image = window && problem.r > 1 && waste * 16 <= problem.oh;
-    if (improve(problem, device, tile, layout, scaled, best) || !window) continue;
-    layout.padded = false;
-    if (improve(problem, device, tile, layout, scaled, best) || scaled || gather == Gather::kQuads) continue;
+    // Within an image, a tile has one halo above and below rather than one for each image that it might touch, and the
+    // image's rows may not fill its tiles.
+    bool leaves_room = false;
+    for (const bool within_image : {true, false}) {
+      if (within_image && !(window && problem.r > 1)) continue;
+      layout.within_image = within_image, layout.padded = true;
+      if (improve(problem, device, tile, layout, scaled, best)) {
+        leaves_room = true;
+      } else if (window) {
+        layout.padded = false;
+        leaves_room |= improve(problem, device, tile, layout, scaled, best);
+      }
+    }
     // A pixel's range shows where all its channels pass by; tap after tap, they do so in turn: not for `scaled`. Nor
     // for quads, which each tap would cut anew, or where the loads are not to take longer than the multiplication.
-    if (tile.specialized) continue;
+    if (leaves_room || !window || scaled || gather == Gather::kQuads || tile.specialized) continue;
     layout.whole_window = false, layout.within_image = false, layout.padded = true;
     improve(problem, device, tile, layout, scaled, best);
   }
@@ -246,6 +251,8 @@ Shape shape_of(const Problem& problem, const Tile& tile, const Layout& layout) {
   shape.tiles_w = ceil_divide(problem.ow, layout.columns);
   shape.tiles_per_image = layout.within_image ? ceil_divide(problem.oh, shape.tile_rows) : 0;
   shape.tiles_h = layout.within_image ? problem.n * shape.tiles_per_image : ceil_divide(rows, shape.tile_rows);
+  // Equal parts of an image: as many tiles, and smaller patches.
+  if (layout.within_image) shape.tile_rows = ceil_divide(problem.oh, std::max<std::int64_t>(shape.tiles_per_image, 1));
 
   const Axis h = axis_of(layout.whole_window ? problem.r : 1, problem.stride_h, problem.dilation_h);
   const Axis w = axis_of(layout.whole_window ? problem.s : 1, problem.stride_w, problem.dilation_w);
