@@ -59,7 +59,7 @@ class LargeWeights {
   __device__ __forceinline__ LargeWeights(Shared& shared, int channels, std::uint8_t* copies)
       : shared_(shared),
         gathered_(min(channels, kGathered)),
-        seen_(copies + blockIdx.x % kSeenCopies * ((channels + 3) / 4 * 4)) {
+        seen_(copies + blockIdx.x % kSeenCopies * (seen_words(channels) * 4)) {
     for (int c = static_cast<int>(threadIdx.x); c < gathered_; c += kThreads) shared_[c] = false;
     __syncthreads();
   }
@@ -96,7 +96,7 @@ class LargeWeights {
 
 // Whether no filter has a large weight for one of the four channels from 4 * word on.
 __device__ __forceinline__ bool hides_a_channel(const std::uint8_t* copies, int channels, int word) {
-  const int words = (channels + 3) / 4, exist = min(channels - 4 * word, 4);
+  const int words = seen_words(channels), exist = min(channels - 4 * word, 4);
   const std::uint32_t wanted = 0x01010101u >> 8 * (4 - exist);
   std::uint32_t seen = 0;
 #pragma unroll

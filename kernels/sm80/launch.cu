@@ -88,7 +88,7 @@ Params make_params(const Problem& original, const Plan& plan, const Workspace& p
   auto* base = static_cast<char*>(arguments.workspace);
   params.weight = arguments.weight;
   set_weight_strides(problem, &params);
-  params.dense_filters = filters_are_dense(problem);
+  params.dense_filters = scaled && filters_are_dense(problem);
   params.packed_weight = base;
   params.split_values = reinterpret_cast<float*>(base + parts.split_values);
   params.split_channels = reinterpret_cast<int*>(base + parts.split_channels);

@@ -249,10 +249,12 @@ Shape shape_of(const Problem& problem, const Tile& tile, const Layout& layout) {
   shape.tile_columns = layout.columns;
   shape.tile_rows = std::clamp<std::int64_t>(tile.m / layout.columns, 1, run);
   shape.tiles_w = ceil_divide(problem.ow, layout.columns);
-  shape.tiles_per_image = layout.within_image ? ceil_divide(problem.oh, shape.tile_rows) : 0;
-  shape.tiles_h = layout.within_image ? problem.n * shape.tiles_per_image : ceil_divide(rows, shape.tile_rows);
-  // Equal parts of an image: as many tiles, and smaller patches.
-  if (layout.within_image) shape.tile_rows = ceil_divide(problem.oh, std::max<std::int64_t>(shape.tiles_per_image, 1));
+  shape.tiles_h = ceil_divide(rows, shape.tile_rows);
+  if (layout.within_image) {
+    shape.tiles_per_image = ceil_divide(problem.oh, shape.tile_rows);
+    shape.tiles_h = problem.n * shape.tiles_per_image;
+    shape.tile_rows = ceil_divide(problem.oh, shape.tiles_per_image);  // equal parts: as many tiles, smaller patches
+  }
 
   const Axis h = axis_of(layout.whole_window ? problem.r : 1, problem.stride_h, problem.dilation_h);
   const Axis w = axis_of(layout.whole_window ? problem.s : 1, problem.stride_w, problem.dilation_w);

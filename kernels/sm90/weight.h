@@ -12,7 +12,7 @@ struct Weight {
   std::int64_t stride_k, stride_c, stride_r, stride_s;
   bool channels_inside;  // neighbouring channels lie nearer to each other than neighbouring taps
   bool vectors;          // and next to each other, in whole aligned vectors of 16 bytes
-  bool dense_filters;    // nothing lies between a filter's elements
+  bool dense_filters;    // float32: nothing lies between a filter's elements
   FastDivisor by_window, by_s;
 };
 
@@ -36,7 +36,7 @@ inline Weight make_weight(const Problem& problem, const void* data) {
           strides[3],
           inside || vectors,
           vectors,
-          filters_are_dense(problem),
+          problem.dtype == DType::kFloat32 && filters_are_dense(problem),
           FastDivisor(problem.r * problem.s),
           FastDivisor(problem.s)};
 }

@@ -86,6 +86,7 @@ __device__ __forceinline__ void stream_input(const Params& params, const Shared&
                          static_cast<int>(at.quotient), cursor.full(shared.input));
       }
     }
+    // Not an else, with which the loops are laid out so that deep layers of few pixels take 2 % longer.
     for (int plane = 0; plane < patch.planes && !patch.runs_on; ++plane) {
       ptx::tensor_copy(slot + plane * patch.plane_pixels * kRowBytes, params.input, chunk * T::kChunk, group, w + plane,
                        h, origin.n, cursor.full(shared.input));
