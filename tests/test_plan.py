@@ -171,9 +171,9 @@ def test_patches_fit_the_device() -> None:
 @pytest.mark.parametrize("storage", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 def test_narrow_images_go_where_tiles_are_as_narrow(dtype: torch.dtype, storage: str) -> None:
-    """Hopper's subtiles are 8 columns: of images of four, half would be empty, unless tiles run on, as no stride lets
-    them. But not what mma.sync brings slowly."""
-    tall = Problem(n=8, c=64, h=16384, w=8, k=128, stride=(1, 2), padding=(1, 1), dtype=dtype, storage=storage)
+    """Hopper's subtiles are 8 columns: of images of four, half would be empty, unless tiles run on, as padding that no
+    window needs doesn't let them. But not what mma.sync brings slowly."""
+    tall = Problem(n=8, c=64, h=16384, w=2, k=128, s=1, padding=(1, 1), dtype=dtype, storage=storage)
     device = DEVICES["H200"].as_dict()
 
     def chosen(problem: Problem) -> str:
@@ -181,7 +181,7 @@ def test_narrow_images_go_where_tiles_are_as_narrow(dtype: torch.dtype, storage:
 
     slow = dtype == torch.float32 and storage == "contiguous"
     assert chosen(tall) == ("sm90_patch" if slow else "sm80")
-    for changes in ({"w": 12}, {"h": 256}, {"k": 64}, {"w": 4, "stride": (1, 1)}):
+    for changes in ({"w": 12}, {"h": 256}, {"k": 64}, {"w": 4, "s": 3}, {"w": 8, "s": 3, "stride": (1, 2)}):
         assert chosen(tall.replace(**changes)) == "sm90_patch", changes
 
 

@@ -28,17 +28,33 @@ __device__ __forceinline__ void init_barriers(const Params& params, const Shared
 
 inline constexpr int kBarrier = 1, kConsumerThreads = 128 * kConsumers;  // of all consumers
 
+// Of a kernel's rows or columns, dealt to the planes in turn: whose one is, which of that plane's, how many that has,
+// and how many the planes before it have.
+struct PlanesTaps {
+  int plane, index, count, before;
+
+  __device__ __forceinline__ PlanesTaps(int tap, int taps, int planes) {
+    index = tap / planes;
+    plane = tap - index * planes;
+    const int least = taps / planes, longer = taps - least * planes;
+    count = least + (plane < longer ? 1 : 0);
+    before = plane * least + min(plane, longer);
+  }
+};
+
 // By the consumers, while the first input is on its way.
 template <typename T>
 __device__ __forceinline__ void fill_tables(const Params& params, const Shared& shared) {
   const int channels = params.groups * params.blocks_n * T::kTileN, taps = params.r * params.s;
   const auto* bias = static_cast<const typename T::Element*>(params.bias);
+  const Patch& patch = params.patch;
   for (int tap = static_cast<int>(threadIdx.x); tap < taps; tap += kConsumerThreads) {
-    const int r = tap / params.s, column = (tap - r * params.s) * params.dilation_w;
-    const int plane = column % params.stride_w;
-    const int pixel =
-        plane * params.patch.plane_pixels + r * params.dilation_h * params.patch.halo_w + column / params.stride_w;
-    shared.taps[tap] = pixel * kRowBytes / 16;
+    const PlanesTaps rows(tap / params.s, params.r, patch.planes_h), columns(tap % params.s, params.s, patch.planes_w);
+    const int before = rows.before * params.s + rows.count * columns.before;
+    const int in_plane = rows.index * columns.count + columns.index;
+    shared.taps[before + in_plane] =
+        (rows.index * patch.step_h * patch.halo_w + columns.index * patch.step_w) * (kRowBytes / 16);
+    if (in_plane == 0) shared.planes[rows.plane * patch.planes_w + columns.plane] = before + rows.count * columns.count;
   }
   for (int i = static_cast<int>(threadIdx.x); i < channels; i += kConsumerThreads) {
     const int block = i / T::kTileN, group = block / params.blocks_n;

@@ -70,7 +70,7 @@ cudaError_t describe(const Boxes& boxes, std::int64_t element, const void* data,
   return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 
-// The rows and columns under a patch, in each of them a chunk of a group's channels.
+// The rows and columns of a plane of a patch, in each of them a chunk of a group's channels.
 Boxes boxes_of_input(const Problem& original, const Plan& plan) {
   const bool scaled = is_scaled(original, plan);
   const Problem problem = inner(original, scaled);
@@ -79,8 +79,9 @@ Boxes boxes_of_input(const Problem& original, const Plan& plan) {
   const std::int64_t pitch = is_copied(original, scaled) ? group_pitch(problem, scaled) : channels;
   return {{channels, problem.groups, problem.w, problem.h, problem.n},
           {pitch, strides[3], strides[2], strides[0]},
-          {plan.tile_k, 1, patch.halo_w * patch.planes, patch.runs_on ? 1 : patch.halo_h, patch.subtiles_n},
-          {1, 1, problem.stride_w, 1, 1}};
+          {plan.tile_k, 1, patch.halo_w * problem.stride_w, patch.runs_on ? 1 : patch.halo_h * problem.stride_h,
+           patch.subtiles_n},
+          {1, 1, problem.stride_w, problem.stride_h, 1}};
 }
 
 // A chunk of channels of one tap of a tile's filters.
@@ -112,7 +113,7 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   params.patch = patch_of(problem, plan);
   params.by_pitch = FastDivisor(params.patch.halo_w);
   params.by_run_rows = FastDivisor(std::max(params.patch.run_rows, 1));
-  params.tables = tables_of(problem, plan.tile_n, scaled);
+  params.tables = tables_of(problem, params.patch, plan.tile_n, scaled);
   params.tiles = static_cast<int>(tiles_of(problem, params.patch));
   params.tiles_x = params.patch.runs_on ? params.tiles : static_cast<int>(ceil_divide(problem.ow, params.patch.width));
   params.tiles_y = params.patch.runs_on ? 1 : static_cast<int>(ceil_divide(problem.oh, params.patch.height));
@@ -129,7 +130,7 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   }
   params.slots = plan.stages;
   params.stages = stages_of(problem, params.patch, plan);
-  params.resident = params.chunks <= params.slots;
+  params.resident = params.chunks * params.patch.planes <= params.slots;
   params.by_subtiles_x = FastDivisor(params.patch.subtiles_x);
   params.by_subtiles_y = FastDivisor(params.patch.subtiles_y);
   params.by_tiles_x = FastDivisor(params.tiles_x);

@@ -1,5 +1,5 @@
-// The consumers' multiplication: chunks of input channels x taps x steps of 32 bytes. A tap is a shift of the patch's
-// start address; the groups of 8 output pixels under a descriptor lie a row of the patch apart.
+// The consumers' multiplication: chunks of input channels x planes x their taps x steps of 32 bytes. A tap is a shift
+// of its plane's start address; the groups of 8 output pixels under a descriptor lie a row of the plane apart.
 #pragma once
 
 #include "ptx/hold.cuh"
@@ -18,15 +18,14 @@ class Mainloop {
   __device__ __forceinline__ Mainloop(const Params& params, const Shared& shared, int first_subtile)
       : params_(params), shared_(shared), leader_(threadIdx.x % 128 == 0) {
     const Patch& patch = params.patch;
-    const int stride = patch.subtile_w == kSubtile ? 8 : params.stride_h * patch.halo_w;
+    const int stride = patch.subtile_w == kSubtile ? 8 : patch.halo_w;
     high_ = ptx::wgmma_descriptor_high(ptx::uniform<std::uint32_t>(stride * kRowBytes));
 #pragma unroll
     for (int i = 0; i < T::kPerConsumer; ++i) {
       const int subtile = first_subtile + i, x = subtile % patch.subtiles_x, rest = subtile / patch.subtiles_x;
       const int y = rest % patch.subtiles_y, n = rest / patch.subtiles_y;
-      subtile_[i] = ptx::uniform(
-          (n * patch.image_pixels + y * patch.subtile_h * params.stride_h * patch.halo_w + x * patch.subtile_w) *
-          kRowUnits);
+      subtile_[i] =
+          ptx::uniform((n * patch.image_pixels + y * patch.subtile_h * patch.halo_w + x * patch.subtile_w) * kRowUnits);
     }
   }
 
@@ -39,39 +38,42 @@ class Mainloop {
                            ? static_cast<int>(params_.by_pitch.divide(unit.tile * params_.patch.width).remainder)
                            : 0;
     std::uint32_t read_stage = 0, read_slot = 0;  // barriers to arrive at once the multiplications before are done
-    const int taps = params_.r * params_.s;
+    const int planes = params_.patch.planes;
     for (int chunk = unit.first_chunk; chunk < unit.end_chunk; ++chunk) {
-      if (first || !params_.resident) input_.wait_full(shared_.input);
-      const std::uint32_t slot =
-          ptx::wgmma_descriptor(ptx::uniform(shared_.slots + (input_.slot * params_.patch.pixels + start) * kRowBytes));
       const int channels = min(params_.group_channels - chunk * T::kChunk, T::kChunk);
       const int steps = (channels + T::kChunk / T::kSteps - 1) / (T::kChunk / T::kSteps);
-      for (int tap = 0; tap < taps; ++tap) {
-        weight_.wait_full(shared_.weight);
-        const std::uint32_t a = slot + ptx::uniform(shared_.taps[tap]);
-        const std::uint32_t b = ptx::wgmma_descriptor(ptx::uniform(shared_.stages + weight_.slot * T::kStageBytes));
-        ptx::wgmma_fence();
-        if (steps == T::kSteps) {
+      int tap = 0;
+      for (int plane = 0; plane < planes; ++plane) {
+        if (first || !params_.resident) input_.wait_full(shared_.input);
+        const std::uint32_t slot = ptx::wgmma_descriptor(
+            ptx::uniform(shared_.slots + (input_.slot * params_.patch.pixels + start) * kRowBytes));
+        for (const int end = shared_.planes[plane]; tap < end; ++tap) {
+          weight_.wait_full(shared_.weight);
+          const std::uint32_t a = slot + ptx::uniform(shared_.taps[tap]);
+          const std::uint32_t b = ptx::wgmma_descriptor(ptx::uniform(shared_.stages + weight_.slot * T::kStageBytes));
+          ptx::wgmma_fence();
+          if (steps == T::kSteps) {
 #pragma unroll
-          for (int step = 0; step < T::kSteps; ++step) multiply(accumulators, a, b, step, accumulate | step);
-        } else {
-          for (int step = 0; step < steps; ++step) multiply(accumulators, a, b, step, accumulate | step);
+            for (int step = 0; step < T::kSteps; ++step) multiply(accumulators, a, b, step, accumulate | step);
+          } else {
+            for (int step = 0; step < steps; ++step) multiply(accumulators, a, b, step, accumulate | step);
+          }
+          ptx::wgmma_commit();
+          accumulate = 1;
+          ptx::wgmma_wait<1>();
+          release(read_stage), release(read_slot);
+          read_stage = weight_.empty(shared_.weight);
+          weight_.advance(shared_.weight);
         }
-        ptx::wgmma_commit();
-        accumulate = 1;
-        ptx::wgmma_wait<1>();
-        release(read_stage), release(read_slot);
-        read_stage = weight_.empty(shared_.weight);
-        weight_.advance(shared_.weight);
+        if (last || !params_.resident) read_slot = input_.empty(shared_.input);
+        input_.advance(shared_.input);
       }
-      if (last || !params_.resident) read_slot = input_.empty(shared_.input);
-      input_.advance(shared_.input);
     }
     ptx::wgmma_wait<0>();
 #pragma unroll
     for (auto& subtile : accumulators) ptx::wgmma_hold(subtile);
     release(read_stage), release(read_slot);
-    if (params_.resident && !last) input_.rewind(shared_.input, params_.chunks);
+    if (params_.resident && !last) input_.rewind(shared_.input, params_.chunks * planes);
   }
 
  private:

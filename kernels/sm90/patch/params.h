@@ -52,7 +52,7 @@ struct Params {
   int tiles_x, tiles_y, tiles;
   int chunks, blocks_n;      // of a group: chunks of input channels, tiles of output channels
   int slots, stages;         // of the input and of the weight in shared memory
-  bool resident;             // all chunks of a patch stay for all tiles of output channels
+  bool resident;             // all of a patch stays for all tiles of output channels
   int splits;                // of the tiles of output channels, over all groups; with equal shares at most so many
   int share, longer_shares;  // of a block in all tiles' tiles of output channels, where shares are equal; else 0
   int parts;                 // of the chunks; more than 1 only where a split is one tile of output channels

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <numeric>
 #include <utility>
 
 #include "common/fallback.h"
@@ -17,47 +18,65 @@ namespace {
 std::int64_t operand_size(const Problem& problem, bool scaled) { return scaled ? 2 : element_size(problem.dtype); }
 std::int64_t chunk_of(const Problem& problem, bool scaled) { return kRowBytes / operand_size(problem, scaled); }
 
-Patch make_patch(const Problem& problem, int subtile_w, int subtiles_n, int subtiles_y, int subtiles_x) {
+// A patch with the planes of a problem's input.
+Patch with_planes(const Problem& problem) {
   Patch patch{};
+  const auto planes = [](std::int64_t stride, std::int64_t dilation, std::int64_t taps) {
+    return static_cast<int>(std::min(stride / std::gcd(stride, dilation), taps));
+  };
+  patch.planes_h = planes(problem.stride_h, problem.dilation_h, problem.r);
+  patch.planes_w = planes(problem.stride_w, problem.dilation_w, problem.s);
+  patch.planes = patch.planes_h * patch.planes_w;
+  // Where all taps of a plane are one, any step will do.
+  patch.step_h = static_cast<int>(patch.planes_h * problem.dilation_h / problem.stride_h);
+  patch.step_w = static_cast<int>(patch.planes_w * problem.dilation_w / problem.stride_w);
+  return patch;
+}
+
+// How far a plane's last tap lies from its first, in its rows and columns.
+std::int64_t taps_below(const Problem& problem, const Patch& patch) {
+  return (problem.r - 1) / patch.planes_h * std::int64_t{patch.step_h};
+}
+std::int64_t taps_right(const Problem& problem, const Patch& patch) {
+  return (problem.s - 1) / patch.planes_w * std::int64_t{patch.step_w};
+}
+
+Patch make_patch(const Problem& problem, int subtile_w, int subtiles_n, int subtiles_y, int subtiles_x) {
+  Patch patch = with_planes(problem);
   patch.subtile_h = kSubtile / subtile_w;
   patch.subtile_w = subtile_w;
   patch.subtiles_n = subtiles_n, patch.subtiles_y = subtiles_y, patch.subtiles_x = subtiles_x;
   patch.height = subtiles_y * patch.subtile_h;
   patch.width = subtiles_x * patch.subtile_w;
-  const auto halo = [](std::int64_t outputs, std::int64_t stride, std::int64_t taps, std::int64_t dilation) {
-    return std::min<std::int64_t>((outputs - 1) * stride + (taps - 1) * dilation + 1, 1 << 20);
-  };
-  patch.planes = static_cast<int>(problem.stride_w);
-  patch.halo_h = static_cast<int>(halo(patch.height, problem.stride_h, problem.r, problem.dilation_h));
-  const std::int64_t columns = halo(patch.width, problem.stride_w, problem.s, problem.dilation_w);
-  patch.halo_w = static_cast<int>(ceil_divide(columns, problem.stride_w));
+  patch.halo_h = static_cast<int>(std::min<std::int64_t>(patch.height + taps_below(problem, patch), 1 << 20));
+  patch.halo_w = static_cast<int>(std::min<std::int64_t>(patch.width + taps_right(problem, patch), 1 << 20));
   const std::int64_t image = std::min<std::int64_t>(std::int64_t{patch.halo_h} * patch.halo_w, 1 << 24);
   patch.image_pixels = static_cast<int>(image);
   // Whole groups of 8 pixels keep every plane aligned to the swizzle.
-  patch.plane_pixels = static_cast<int>(round_up(image * subtiles_n, 8));
-  patch.pixels = static_cast<int>(std::min<std::int64_t>(std::int64_t{patch.planes} * patch.plane_pixels, 1 << 28));
+  patch.pixels = static_cast<int>(round_up(image * subtiles_n, 8));
   return patch;
 }
 
 // All of `pixels` in one run. Where it can't be, no pixels.
 Patch make_run(const Problem& problem, std::int64_t pixels) {
-  const std::int64_t below = (problem.r - 1) * problem.dilation_h, right = (problem.s - 1) * problem.dilation_w;
-  const std::int64_t pitch = problem.w + problem.padding_w, rows = problem.h + problem.padding_h;
   // The padding of one side is all that outputs share.
-  if (problem.stride_h != 1 || problem.stride_w != 1 || problem.padding_h > below || problem.padding_w > right)
-    return {};
-  if (pitch > kMaxBox || below > kMaxPixels || problem.n * rows * pitch >= std::int64_t{1} << 30) return {};
-  Patch patch{};
+  if (problem.padding_h > (problem.r - 1) * problem.dilation_h) return {};
+  if (problem.padding_w > (problem.s - 1) * problem.dilation_w) return {};
+  Patch patch = with_planes(problem);
+  const std::int64_t below = taps_below(problem, patch), right = taps_right(problem, patch);
+  const std::int64_t pitch = ceil_divide(problem.w + problem.padding_w, problem.stride_w);
+  const std::int64_t rows = ceil_divide(problem.h + problem.padding_h, problem.stride_h);
+  if (pitch * problem.stride_w > kMaxBox || below > kMaxPixels) return {};
+  if (problem.n * rows * pitch >= std::int64_t{1} << 30) return {};
   patch.runs_on = true;
   patch.run_rows = static_cast<int>(rows);
   patch.subtile_h = 1, patch.subtile_w = kSubtile;
   patch.subtiles_n = patch.subtiles_y = 1, patch.subtiles_x = static_cast<int>(pixels / kSubtile);
   patch.height = 1, patch.width = static_cast<int>(pixels);
-  patch.planes = 1;
   patch.halo_w = static_cast<int>(pitch);
   patch.halo_h = static_cast<int>(ceil_divide(pitch - 1 + pixels + below * pitch + right, pitch));
   patch.image_pixels = patch.halo_h * patch.halo_w;
-  patch.pixels = patch.plane_pixels = static_cast<int>(round_up(patch.image_pixels, 8));
+  patch.pixels = static_cast<int>(round_up(patch.image_pixels, 8));
   return patch.pixels <= kMaxPixels ? patch : Patch{};
 }
 
@@ -75,9 +94,9 @@ Patch choose_patch(const Problem& problem, int per_consumer, int sm_count) {
         const std::int64_t tiles = tiles_of(problem, patch);
         const auto rounds = tiles < sm_count ? static_cast<double>(tiles) / sm_count
                                              : static_cast<double>(ceil_divide(tiles, sm_count));
-        const double cost = rounds * (1.0 + 0.1 * patch.pixels / (kSubtile * subtiles));
-        const bool fits =
-            patch.pixels <= kMaxPixels && patch.halo_h <= kMaxBox && patch.halo_w * patch.planes <= kMaxBox;
+        const double cost = rounds * (1.0 + 0.1 * patch.planes * patch.pixels / (kSubtile * subtiles));
+        const bool fits = patch.pixels <= kMaxPixels && patch.halo_h * problem.stride_h <= kMaxBox &&
+                          patch.halo_w * problem.stride_w <= kMaxBox;
         if (fits && cost < least) least = cost, best = patch;
       }
     }
@@ -140,13 +159,14 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
   const std::int64_t blocks = problem.groups * blocks_n, taps = problem.r * problem.s;
   const std::int64_t chunks = ceil_divide(problem.c / problem.groups, chunk_of(problem, choice->scaled));
   const double outputs = static_cast<double>(kSubtile * kConsumers * choice->per_consumer) * choice->tile_n;
-  const double patch_bytes = static_cast<double>(choice->patch.pixels) * kRowBytes;
+  const int planes = choice->patch.planes;
+  const double patch_bytes = static_cast<double>(planes) * choice->patch.pixels * kRowBytes;
   const double weight_bytes = static_cast<double>(taps * choice->tile_n) * kRowBytes;
   // Four steps of 16 in K, 2048 a cycle. A narrow tile reads shared memory as fast as it goes.
   const double multiply = static_cast<double>(taps) * outputs / 32 * (choice->tile_n == 64 ? kNarrowTile : 1.0);
   // Of so many blocks of output channels that one after another read the same input, at so many bytes a cycle.
   const auto chunk_cycles = [&](double together, double rate) {
-    const double loads = chunks <= choice->slots ? 1.0 / together : 1.0;
+    const double loads = chunks * planes <= choice->slots ? 1.0 / together : 1.0;
     return std::max(multiply, (weight_bytes + loads * patch_bytes) / rate);
   };
   const auto take = [&](double cost, std::int64_t splits, std::int64_t parts, double chunk) {
@@ -280,10 +300,11 @@ Workspace workspace(const Problem& original, const Plan& plan) {
   return result;
 }
 
-Tables tables_of(const Problem& problem, int tile_n, bool scaled) {
+Tables tables_of(const Problem& problem, const Patch& patch, int tile_n, bool scaled) {
   Tables tables{};
   tables.taps = kBarrierBytes;
-  tables.addends = tables.taps + static_cast<int>(4 * round_up(problem.r * problem.s, 4));
+  tables.planes = tables.taps + static_cast<int>(4 * round_up(problem.r * problem.s, 4));
+  tables.addends = tables.planes + static_cast<int>(4 * round_up(patch.planes, 4));
   const std::int64_t channels = problem.groups * round_up(problem.k / problem.groups, tile_n);
   tables.factors = tables.addends + static_cast<int>(4 * channels);
   tables.bytes = tables.factors + (scaled ? static_cast<int>(4 * channels) : 0) + 16;
@@ -291,7 +312,7 @@ Tables tables_of(const Problem& problem, int tile_n, bool scaled) {
 }
 
 int stages_of(const Problem& problem, const Patch& patch, const Plan& plan) {
-  const int used = tables_of(problem, plan.tile_n, is_scaled(problem, plan)).bytes + kSwizzleBytes +
+  const int used = tables_of(problem, patch, plan.tile_n, is_scaled(problem, plan)).bytes + kSwizzleBytes +
                    plan.stages * patch.pixels * kRowBytes;
   return (plan.shared_memory - used) / (plan.tile_n * kRowBytes);
 }
@@ -348,7 +369,7 @@ const char* plan(const Problem& whole, const Device& device, Plan* plan) {
   const int widest = round_up(outputs, 64) < round_up(outputs, 128) ? 64 : 128;
   if (source.groups * round_up(outputs, widest) > kMaxOutputs) return "more than 4096 output channels";
   if (source.r * source.s > kMaxTaps) return "a kernel of more than 1024 elements";
-  if (source.stride_w > kMaxStride) return "a stride of more than 8 columns";
+  if (source.stride_h > kMaxStride || source.stride_w > kMaxStride) return "a stride of more than 8 rows or columns";
 
   // Large tiles read the input and the weight less often, small ones fill the GPU.
   Choice best;
@@ -364,19 +385,21 @@ const char* plan(const Problem& whole, const Device& device, Plan* plan) {
         choice.patch = runs_on ? make_run(problem, kSubtile * kConsumers * per_consumer)
                                : choose_patch(problem, per_consumer, device.sm_count);
         if (choice.patch.pixels == 0) continue;
-        choice.fixed =
-            tables_of(problem, tile_n, scaled).bytes + kSwizzleBytes + kMinStages * std::int64_t{tile_n} * kRowBytes;
+        choice.fixed = tables_of(problem, choice.patch, tile_n, scaled).bytes + kSwizzleBytes +
+                       kMinStages * std::int64_t{tile_n} * kRowBytes;
+        const std::int64_t planes = choice.patch.planes, pieces = chunks * planes;
         const std::int64_t slot = std::int64_t{choice.patch.pixels} * kRowBytes;
         choice.room = device.shared_memory_per_block - choice.fixed;
         choice.slots = std::min<std::int64_t>(kMaxSlots, choice.room / slot);
-        if (choice.room < slot || (choice.slots < 2 && chunks > 1)) continue;
+        if (choice.room < slot || (choice.slots < 2 && pieces > 1)) continue;
         choice.tiles = tiles_of(problem, choice.patch);
         weigh(problem, device, &choice);
         choice.cost += cycles_of_copy(source, scaled) + cycles_of_pack(original, scaled);
         if (choice.cost >= best.cost) continue;
-        // All chunks and one of the next patch, or enough for loads to arrive in time. What is left the weight gets.
-        const std::int64_t ahead = std::max<std::int64_t>(1, std::llround(std::ceil(kLatency / choice.chunk)));
-        choice.slots = std::min(choice.slots, chunks < choice.slots ? chunks + 1 : 1 + ahead);
+        // All of a patch and one of the next, or enough for loads to arrive in time. What is left the weight gets.
+        const double piece = choice.chunk / static_cast<double>(planes);
+        const std::int64_t ahead = std::max<std::int64_t>(1, std::llround(std::ceil(kLatency / piece)));
+        choice.slots = std::min(choice.slots, pieces < choice.slots ? pieces + 1 : 1 + ahead);
         best = choice;
       }
     }

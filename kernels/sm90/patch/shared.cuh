@@ -36,7 +36,8 @@ struct Cursor {
 
 struct Shared {
   Ring input, weight;
-  int* taps;       // [r * s] where a tap's pixels begin, in descriptors' units
+  int* taps;       // [r * s], plane by plane: where a tap's pixels begin, in descriptors' units
+  int* planes;     // of each the end of its taps
   float* addends;  // [groups][blocks_n][kTileN]
   float* factors;  // the same, where filters are scaled
   int* is_last;    // whether the others that share a tile have finished
@@ -47,6 +48,7 @@ struct Shared {
     input = {barriers, barriers + 8 * kMaxSlots, params.slots};
     weight = {barriers + 16 * kMaxSlots, barriers + 16 * kMaxSlots + 8 * kMaxStages, params.stages};
     taps = reinterpret_cast<int*>(base + params.tables.taps);
+    planes = reinterpret_cast<int*>(base + params.tables.planes);
     addends = reinterpret_cast<float*>(base + params.tables.addends);
     factors = reinterpret_cast<float*>(base + params.tables.factors);
     is_last = reinterpret_cast<int*>(base + params.tables.bytes) - 1;

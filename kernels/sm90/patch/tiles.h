@@ -9,14 +9,14 @@ inline constexpr int kConsumers = 2;   // warpgroups, of one or two subtiles eac
 inline constexpr int kThreads = 128 * (1 + kConsumers);
 // Of the producer's threads: the first note what is left to the portable kernel; then a warp each brings input, weight.
 inline constexpr int kNoters = 64;
-inline constexpr int kMaxSlots = 16;  // chunks of the input in shared memory
+inline constexpr int kMaxSlots = 16;  // planes of the input, a chunk of channels each, in shared memory
 inline constexpr int kMaxStages = 8;  // tiles of the weight in shared memory
 inline constexpr int kMinStages = 3;
 inline constexpr int kBarrierBytes = 16 * (kMaxSlots + kMaxStages);
 inline constexpr int kSwizzleBytes = 1024;  // alignment that the swizzle asks of a buffer
-inline constexpr int kMaxPixels = 2048;     // of a patch, with its halo
+inline constexpr int kMaxPixels = 2048;     // of a patch's plane, with its halo
 inline constexpr int kMaxBox = 256;         // extent of what the copy engine brings at once
-inline constexpr int kMaxStride = 8;        // of columns that it skips
+inline constexpr int kMaxStride = 8;        // of rows and columns that it skips
 inline constexpr int kMaxOutputs = 4096;    // output channels, padded
 inline constexpr int kMaxTaps = 1024;       // elements of the kernel
 inline constexpr int kCopyPixels = 64;      // that a block copies, where the input is copied first
