@@ -53,6 +53,8 @@ struct Problem {
   double scale;
 };
 
+inline constexpr int kMaxCluster = 8;  // blocks of a cluster, as many as every Hopper GPU takes
+
 // What plan() needs to know of a GPU. Fill it by hand to plan for one that is not there.
 struct Device {
   int major, minor;  // compute capability
@@ -60,6 +62,9 @@ struct Device {
   int shared_memory_per_block;  // bytes, opt-in limit
   int shared_memory_per_sm;     // bytes
   int registers_per_sm;
+  // Hopper: how many clusters of 2 to kMaxCluster blocks, each of which fills a multiprocessor, run at once; 0: plan
+  // without clusters.
+  int clusters[kMaxCluster - 1];
 };
 
 // Why a faster kernel was passed over.
@@ -82,6 +87,7 @@ struct Plan {
   int splits;                   // parts that the output channels are divided into, and combined at the end
   int parts;                    // that the sums of a tile and a block of output channels are divided into (0, 1: whole)
   std::int64_t blocks;          // tiles of pixels x splits x parts, or fewer that take one tile after another
+  int cluster;                  // sm90_patch: blocks of a cluster, which share a tile (0, 1: none)
   int threads;                  // per block
   int shared_memory;            // bytes per block
   // Tiles that this kernel notes and leaves to the portable one, in the same stream: its blocks (0: none are left) and

@@ -26,6 +26,22 @@ namespace {
   return simt::launch_tiles(problem, portable, rest, tiles, stream);
 }
 
+// Device::clusters, which no attribute tells.
+cudaError_t count_clusters([[maybe_unused]] int ordinal, [[maybe_unused]] Device* device) {
+#ifndef CONVMIN_WITHOUT_SM90
+  if (device->major != 9) return cudaSuccess;
+  int current = 0;
+  cudaError_t error = cudaGetDevice(&current);
+  if (error == cudaSuccess) error = cudaSetDevice(ordinal);
+  if (error != cudaSuccess) return error;
+  error = static_cast<cudaError_t>(sm90::patch::count_clusters(device));
+  const cudaError_t restored = cudaSetDevice(current);
+  return error != cudaSuccess ? error : restored;
+#else
+  return cudaSuccess;
+#endif
+}
+
 }  // namespace
 
 Status launch(const Problem& problem, const Plan& plan, const Arguments& arguments, CUstream_st* stream) {
@@ -61,27 +77,31 @@ Status launch(const Problem& problem, const Plan& plan, const Arguments& argumen
 
 Status query_device(int ordinal, Device* device) {
   static std::mutex mutex;
-  static std::vector<Device> cache;  // sm_count 0: not asked yet
+  static std::vector<Device> cache;
   const std::lock_guard<std::mutex> lock(mutex);
   if (ordinal < 0) return {cudaErrorInvalidDevice};
   if (cache.size() <= static_cast<std::size_t>(ordinal)) cache.resize(ordinal + 1, Device{});
-  Device& entry = cache[ordinal];
+  Device& entry = cache[ordinal];  // sm_count 0: not asked yet
   if (entry.sm_count == 0) {
+    Device found{};
     struct {
       cudaDeviceAttr attribute;
       int* value;
     } const questions[] = {
-        {cudaDevAttrComputeCapabilityMajor, &entry.major},
-        {cudaDevAttrComputeCapabilityMinor, &entry.minor},
-        {cudaDevAttrMaxSharedMemoryPerBlockOptin, &entry.shared_memory_per_block},
-        {cudaDevAttrMaxSharedMemoryPerMultiprocessor, &entry.shared_memory_per_sm},
-        {cudaDevAttrMaxRegistersPerMultiprocessor, &entry.registers_per_sm},
-        {cudaDevAttrMultiProcessorCount, &entry.sm_count},  // last: it marks the entry as filled
+        {cudaDevAttrComputeCapabilityMajor, &found.major},
+        {cudaDevAttrComputeCapabilityMinor, &found.minor},
+        {cudaDevAttrMaxSharedMemoryPerBlockOptin, &found.shared_memory_per_block},
+        {cudaDevAttrMaxSharedMemoryPerMultiprocessor, &found.shared_memory_per_sm},
+        {cudaDevAttrMaxRegistersPerMultiprocessor, &found.registers_per_sm},
+        {cudaDevAttrMultiProcessorCount, &found.sm_count},
     };
     for (const auto& question : questions) {
       const cudaError_t error = cudaDeviceGetAttribute(question.value, question.attribute, ordinal);
       if (error != cudaSuccess) return {error};
     }
+    const cudaError_t error = count_clusters(ordinal, &found);
+    if (error != cudaSuccess) return {error};
+    entry = found;
   }
   *device = entry;
   return {cudaSuccess};

@@ -8,10 +8,13 @@ import convmin
 from convmin import _C
 from support import Problem, random_problem
 
-# Compute capability, multiprocessors, shared memory per block (opt-in) and per multiprocessor.
+# Of 132 multiprocessors, as an H200 says: of 2, 3, ... 8 blocks.
+CLUSTERS = (66, 39, 30, 22, 17, 15, 15)
+
+# Compute capability, multiprocessors, shared memory per block (opt-in) and per multiprocessor; clusters.
 DEVICES = {
-    name: convmin.DeviceProperties(major, minor, sms, block, sm, 65536)
-    for name, (major, minor, sms, block, sm) in {
+    name: convmin.DeviceProperties(major, minor, sms, block, sm, 65536, *clusters)
+    for name, (major, minor, sms, block, sm, *clusters) in {
         "V100": (7, 0, 80, 98304, 98304),
         "T4": (7, 5, 40, 65536, 65536),
         "A100": (8, 0, 108, 166912, 167936),
@@ -19,8 +22,8 @@ DEVICES = {
         "RTX 3090": (8, 6, 82, 101376, 102400),
         "L4": (8, 9, 58, 101376, 102400),
         "RTX 4090": (8, 9, 128, 101376, 102400),
-        "H100": (9, 0, 132, 232448, 233472),
-        "H200": (9, 0, 132, 232448, 233472),
+        "H100": (9, 0, 132, 232448, 233472, CLUSTERS),
+        "H200": (9, 0, 132, 232448, 233472, CLUSTERS),
         "B200": (10, 0, 148, 232448, 233472),
         "B300": (10, 3, 148, 232448, 233472),
         "Thor": (11, 0, 20, 232448, 233472),
@@ -66,7 +69,8 @@ def describe(problem: Problem, precision: str = "ieee", with_indices: bool = Fal
 
 def has_equal_shares(plan: _C.Plan, device: _C.Device) -> bool:
     """Of sm90_patch: whether blocks share what all tiles take, wherever that cuts one, rather than each tile."""
-    return plan["splits"] > 1 and plan["parts"] == 1 and plan["blocks"] == device["sm_count"]
+    several = plan["splits"] > 1 and plan["parts"] == 1 and plan["cluster"] == 0
+    return several and plan["blocks"] == device["sm_count"]
 
 
 def plan_backward(

@@ -91,6 +91,26 @@ def candidates() -> list[Problem]:
         strided = two.replace(r=1, stride=(2, 2), padding=(0, 0))
         problems += [strided, strided.replace(w=100), strided.replace(w=10, stride=(1, 1))]
         problems.append(two.replace(w=100, k=80, r=2, s=3, stride=(3, 1), padding=(1, 1)))
+    # For tiles that blocks share, as clusters or crowds, and for taps whose inputs are strides apart.
+    for _ in range(3000):
+        groups, size = rng.choice((1, 1, 1, 2)), (rng.choice((7, 13, 20, 40, 60, 130)), rng.choice((3, 7, 13, 26, 60)))
+        layer = Problem(n=rng.choice((1, 2, 5, 20, 60)), h=size[0], w=size[1], storage=rng.choice(STORAGES[:2]))
+        layer = layer.replace(
+            c=groups * rng.choice((16, 33, 72, 264, 520)), dtype=rng.choice(DTYPES[2:]), groups=groups
+        )
+        layer = layer.replace(
+            k=groups * rng.choice((33, 72, 136, 264, 520)), r=rng.choice((1, 3, 5)), s=rng.choice((1, 3))
+        )
+        layer = layer.replace(stride=rng.choice(((1, 1), (2, 2), (3, 4))), bias=rng.random() < 0.5)
+        layer = layer.replace(padding=(rng.randint(0, 1), rng.randint(0, 1)), weight_storage=rng.choice(STORAGES[:2]))
+        problems += [layer, layer.replace(dtype=torch.float32)]
+    # For equal shares of more tiles than there are multiprocessors.
+    for dtype, storage, c, k in product(DTYPES, STORAGES[:2], (16, 24, 72), (136, 264, 400, 528)):
+        long = Problem(n=60, c=c, h=130, w=5, k=k, r=2, s=3, padding=(2, 0), dtype=dtype, storage=storage)
+        problems += [long, long.replace(dilation=(3, 2)), long.replace(r=1, padding=(1, 0), stride=(2, 1), bias=False)]
+    for storage, padding in product(STORAGES[:2], (0, 1)):
+        long = Problem(n=60, c=24, h=260, w=5, k=216, r=1, s=5, padding=(padding, 0), groups=3, storage=storage)
+        problems += [long, long.replace(n=20), long.replace(n=20, w=7, k=600, s=1, padding=(padding, padding))]
     # For few input channels: from few pixels to so many that blocks take several tiles, of patches that their threads
     # have in registers and others.
     for dtype, storage, k, side in product(
@@ -148,12 +168,14 @@ def variant_of(problem: Problem, plan: _C.Plan, device: _C.Device, indices: bool
         vectors = vectors and (problem.dtype, plan["tile"][2]) != (torch.float32, 64)
         direct = vectors and plan["gather"] == "channels"
         as_it_is = vectors and (problem.r * problem.s == 1 or problem.weight_storage == "channels_last")
-        # Tiles may run on over rows, and blocks have equal shares of all tiles (2) rather than of each.
+        # Tiles may run on over rows, taps have several planes, and blocks equal shares of all tiles (2), not of each.
         split = 2 if has_equal_shares(plan, device) else plan["splits"] > 1
-        runs_on = plan["tile_rows"] == 0
-        if split == 2 or runs_on:
+        clustered, runs_on = plan["cluster"] > 1, plan["tile_rows"] == 0
+        taps = zip(problem.stride, problem.dilation, (problem.r, problem.s), strict=True)
+        planes = plan["splits"] * plan["parts"] == 1 and any(a % b and extent > 1 for a, b, extent in taps)
+        if split == 2 or runs_on or planes:
             direct = as_it_is = False  # each is read by the same lines
-        loops = (split, plan["parts"] > 1, problem.c > plan["tile"][2], direct, as_it_is, runs_on)
+        loops = (split, plan["parts"] > 1, clustered, problem.c > plan["tile"][2], direct, as_it_is, runs_on, planes)
     elif plan["kernel"] == "sm80_window":
         oh, ow = problem.output_size
         if (problem.r, problem.s, problem.stride, problem.padding) == (1, 1, (1, 1), (0, 0)):

@@ -16,7 +16,7 @@ from conftest import TARGETS
 from convmin import _C
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from plans import DEVICES, accepts, describe, has_equal_shares
+from plans import DEVICES, accepts, describe
 from random_problems import SIGMAS
 from runner import Refused, check_problem
 from support import DTYPES, FILLS, FORWARD_FILLS, HOSTILE_FILLS, STORAGES, Problem, fp32_class
@@ -328,49 +328,6 @@ SHARED_HOSTILE = [
     for w in (28, 27)
     if problem.dtype != torch.float64 and problem.storage == problem.weight_storage
 ]
-# Tiles of sm90_patch that run on over rows and images: blocks with equal shares of their output channels, cut somewhere
-# within a tile; with parts of their sums; with neither.
-EQUAL_SHARES = [
-    Problem(n=40, c=16, h=26, w=10, k=136, r=3, s=1, padding=(2, 0), dtype=torch.float16),
-    Problem(n=40, c=16, h=13, w=20, k=136, r=3, s=1, padding=(1, 0), dilation=(1, 2), dtype=torch.float16),
-    Problem(n=9, c=16, h=60, w=20, k=136, r=3, s=1, padding=(2, 0), dtype=torch.bfloat16),
-    Problem(n=20, c=32, h=60, w=12, k=72, r=1, s=3, padding=(0, 2), dtype=torch.bfloat16),
-    Problem(n=5, c=32, h=130, w=26, k=72, r=1, s=3, dilation=(1, 2)),
-    Problem(n=20, c=72, h=60, w=13, k=72, r=1, s=3, padding=(0, 1), dilation=(1, 2)),
-]
-RUNS_ON = [
-    *EQUAL_SHARES,
-    Problem(n=20, c=72, h=130, w=3, k=64, padding=(3, 1), dilation=(2, 2), dtype=torch.bfloat16),
-    Problem(n=5, c=136, h=5, w=26, k=72, r=5, s=5, padding=(2, 5), dilation=(2, 2), dtype=torch.float16),
-    Problem(n=20, c=64, h=7, w=17, k=64, r=5, s=5, padding=(1, 2), dilation=(2, 1)),
-    Problem(n=40, c=72, h=7, w=17, k=33, r=5, s=5, padding=(0, 8), dilation=(1, 2)),
-    Problem(n=20, c=16, h=300, w=5, k=33, dilation=(1, 2), dtype=torch.bfloat16),
-    Problem(n=9, c=32, h=300, w=3, k=200, r=1, s=3, padding=(0, 1), dilation=(1, 2)),
-    Problem(n=20, c=64, h=300, w=5, k=136, padding=(2, 0), dilation=(2, 2)),  # multiplied as float16
-]
-
-
-def test_tiles_run_on() -> None:
-    device, scaled = DEVICES["H200"].as_dict(), 0
-    for problem, storage in product(RUNS_ON, STORAGES[:2]):
-        stored = problem.replace(storage=storage, weight_storage=storage)
-        plan = _C.plan(describe(stored, "tf32"), device, "sm90_patch")
-        assert plan["tile_rows"] == 0 and has_equal_shares(plan, device) == (problem in EQUAL_SHARES)
-        scaled += problem.dtype == torch.float32 and plan["tile"][2] == 64
-    assert scaled > 0
-
-
-# Equal shares of other tiles, which are cut between groups too.
-GROUPS = [
-    Problem(n=3, c=32, h=200, w=26, k=400, r=1, s=1, stride=(2, 2), groups=2, dtype=torch.float16),
-    Problem(n=3, c=144, h=80, w=26, k=80, r=3, s=1, padding=(2, 0), groups=2),
-]
-HOSTILE_RUNS = [
-    problem.replace(fill=fill, storage=storage, weight_storage=storage)
-    for problem in RUNS_ON + GROUPS
-    for fill in ("normal", "integers", "mixed_pixels", "mixed_regions", "overflow16", "underflow16", "one_nan")
-    for storage in STORAGES[:2]
-]
 
 
 def test_blocks_share_the_sums_of_hostile_numbers() -> None:
@@ -382,8 +339,7 @@ def test_blocks_share_the_sums_of_hostile_numbers() -> None:
 @pytest.mark.parametrize(
     ("on", "problem", "precision"),
     with_classes(LARGE_HOSTILE)
-    + [case for case in with_classes(SPECIALIZED_HOSTILE + SHARED_HOSTILE) if case.values[0][1] == "sm80"]
-    + [case for case in with_classes(HOSTILE_RUNS) if case.values[0][1] == "sm90_patch"],
+    + [case for case in with_classes(SPECIALIZED_HOSTILE + SHARED_HOSTILE) if case.values[0][1] == "sm80"],
 )
 def test_hostile_numbers_in_large_images(on: Target, problem: Problem, precision: str) -> None:
     """The same where a narrower type than TF32 computes, and what it can't is left to the portable kernel."""

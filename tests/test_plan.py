@@ -164,6 +164,12 @@ def test_patches_fit_the_device() -> None:
         assert 1 <= plan["parts"] <= chunks and 1 <= plan["splits"] <= blocks
         assert plan["parts"] == 1 or plan["splits"] == blocks, "a part has one tile of output channels"
         assert plan["tile"][2] == 64 or problem.dtype == torch.float32
+        if plan["cluster"] > 1:
+            assert plan["cluster"] == plan["splits"] * plan["parts"] <= 8
+            assert plan["blocks"] // plan["cluster"] <= device.clusters[plan["cluster"] - 2]
+            pixels, outputs, _ = plan["tile"]  # what they leave each other lies in place of their operands
+            left = 8 * pixels + (4 * pixels * outputs if plan["parts"] > 1 else 0)
+            assert plan["shared_memory"] - 2048 - 8 * blocks * outputs >= left
         met.add((problem.dtype, plan["tile"][2], plan["parts"] > 1))
     assert len(met) == 8, met
 
@@ -260,7 +266,7 @@ def test_large_inputs_are_copied_a_few_images_at_a_time() -> None:
 def test_a_weight_that_vectors_of_channels_fit_is_not_packed(dtype: torch.dtype) -> None:
     """Nor is anything else prepared where no blocks share a tile and float32 stays TF32: there is no workspace."""
     last = "channels_last"
-    problem = Problem(n=64, c=128, h=28, w=28, k=128, padding=(1, 1), dtype=dtype, storage=last, weight_storage=last)
+    problem = Problem(n=32, c=128, h=28, w=28, k=128, padding=(1, 1), dtype=dtype, storage=last, weight_storage=last)
     point = problem.replace(r=1, s=1, padding=(0, 0))
     for layer, packs in (
         (problem, False),

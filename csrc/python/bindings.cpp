@@ -3,7 +3,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <array>
+#include <iterator>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -70,7 +72,28 @@ Device parse_device(const py::dict& fields) {
   device.shared_memory_per_block = fields["shared_memory_per_block"].cast<int>();
   device.shared_memory_per_sm = fields["shared_memory_per_sm"].cast<int>();
   device.registers_per_sm = fields["registers_per_sm"].cast<int>();
+  const auto clusters = fields["clusters"].cast<std::array<int, kMaxCluster - 1>>();
+  std::copy(clusters.begin(), clusters.end(), device.clusters);
   return device;
+}
+
+py::dict query_device_as_dict([[maybe_unused]] int ordinal) {
+#ifdef CONVMIN_CUDA_VERSION
+  Device device{};
+  const Status status = query_device(ordinal, &device);
+  if (!status.ok()) throw std::runtime_error(std::string("query_device: ") + error_string(status));
+  py::dict fields;
+  fields["major"] = device.major;
+  fields["minor"] = device.minor;
+  fields["sm_count"] = device.sm_count;
+  fields["shared_memory_per_block"] = device.shared_memory_per_block;
+  fields["shared_memory_per_sm"] = device.shared_memory_per_sm;
+  fields["registers_per_sm"] = device.registers_per_sm;
+  fields["clusters"] = py::tuple(py::cast(std::vector<int>(std::begin(device.clusters), std::end(device.clusters))));
+  return fields;
+#else
+  throw std::runtime_error("query_device: convmin was built without CUDA");
+#endif
 }
 
 const char* name_of(Gather gather) {
@@ -111,6 +134,7 @@ py::dict plan_as_dict(const py::dict& problem, const py::dict& device, const std
   result["splits"] = plan.splits;
   result["images"] = plan.images;
   result["blocks"] = plan.blocks;
+  result["cluster"] = plan.cluster;
   result["threads"] = plan.threads;
   result["shared_memory"] = plan.shared_memory;
   result["workspace_bytes"] = plan.workspace_bytes;
@@ -202,6 +226,7 @@ py::dict build_info() {
 PYBIND11_MODULE(_C, m) {
   m.doc() = "What was built, and which kernel takes which problem.";
   m.def("build_info", &convmin::build_info, "Versions, CUDA architectures and kernels of this build.");
+  m.def("query_device", &convmin::query_device_as_dict, py::arg("ordinal"), "What a plan needs to know of a GPU.");
   m.def("plan", &convmin::plan_as_dict, py::arg("problem"), py::arg("device"), py::arg("kernel") = "",
         "The CUDA plan for a problem on a device, neither of which needs to exist.");
   m.def("plan_backward", &convmin::plan_backward_as_dict, py::arg("problem"), py::arg("device"), py::arg("wanted"),

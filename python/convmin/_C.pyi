@@ -32,6 +32,7 @@ class Device(TypedDict):
     shared_memory_per_block: int
     shared_memory_per_sm: int
     registers_per_sm: int
+    clusters: tuple[int, ...]
 
 class Plan(TypedDict, total=False):
     # Always there.
@@ -52,6 +53,7 @@ class Plan(TypedDict, total=False):
     splits: int
     images: int
     blocks: int
+    cluster: int
     threads: int
     shared_memory: int
     workspace_bytes: int
@@ -77,6 +79,7 @@ class BackwardPlan(TypedDict, total=False):
     workspace_bytes: int
 
 def build_info() -> BuildInfo: ...
+def query_device(ordinal: int) -> Device: ...
 def plan(problem: Problem, device: Device, kernel: str = "") -> Plan: ...
 def plan_backward(problem: Problem, device: Device, wanted: tuple[bool, bool, bool]) -> BackwardPlan: ...
 def plan_slabs(n: int, k: int, oh: int, ow: int, element_size: int) -> tuple[int, int]: ...

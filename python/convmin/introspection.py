@@ -60,6 +60,8 @@ class DeviceProperties:
         shared_memory_per_block: bytes, with opt-in.
         shared_memory_per_sm: bytes.
         registers_per_sm: 32-bit registers.
+        clusters: Hopper: how many clusters of 2, 3, ... 8 blocks run at once, where each block fills a multiprocessor;
+            zeros: plan without clusters.
     """
 
     major: int
@@ -68,19 +70,12 @@ class DeviceProperties:
     shared_memory_per_block: int
     shared_memory_per_sm: int
     registers_per_sm: int
+    clusters: tuple[int, ...] = (0,) * 7
 
     @classmethod
     def of(cls, device: torch.device) -> DeviceProperties:
         """The properties of an installed GPU."""
-        properties: Any = torch.cuda.get_device_properties(device)
-        return cls(
-            properties.major,
-            properties.minor,
-            properties.multi_processor_count,
-            properties.shared_memory_per_block_optin,
-            properties.shared_memory_per_multiprocessor,
-            properties.regs_per_multiprocessor,
-        )
+        return cls(**_C.query_device(torch.cuda.current_device() if device.index is None else device.index))
 
     def as_dict(self) -> Device:
         return {
@@ -90,6 +85,7 @@ class DeviceProperties:
             "shared_memory_per_block": self.shared_memory_per_block,
             "shared_memory_per_sm": self.shared_memory_per_sm,
             "registers_per_sm": self.registers_per_sm,
+            "clusters": self.clusters,
         }
 
 
@@ -216,6 +212,7 @@ def _explain_cuda(
         details={
             "gather": plan["gather"],
             "grid": f"{plan['blocks']} blocks x {plan['threads']} threads, channels in {plan['splits']} split(s)"
+            + (f", clusters of {plan['cluster']}" if plan["cluster"] > 1 else "")
             + (f", {plan['images']} images at a time" if plan["images"] < input.shape[0] else ""),
             "memory": f"{plan['shared_memory']} B shared a block, {plan['workspace_bytes']} B workspace",
         },

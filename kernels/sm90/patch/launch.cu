@@ -5,6 +5,7 @@
 
 #include "common/params.h"
 #include "common/planning.h"
+#include "common/shared_memory.h"
 #include "sm90/patch/launch.h"
 #include "sm90/patch/tiles.h"
 
@@ -155,6 +156,9 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   return params;
 }
 
+// A block that has a multiprocessor to itself.
+__global__ void __launch_bounds__(kThreads) fill_a_multiprocessor() {}
+
 }  // namespace
 
 int launch(const Problem& problem, const Plan& plan, const Arguments& arguments, cudaStream_t stream) {
@@ -172,6 +176,10 @@ int launch(const Problem& problem, const Plan& plan, const Arguments& arguments,
         cudaMemsetAsync(params.fallback.everything, 0, static_cast<std::size_t>(parts.tiles - parts.fallback), stream);
     return error != cudaSuccess ? error : launch_float32_scaled(params, plan, stream);
   }
+  if (!params.packs && params.counter_count > 0) {  // the packing launch would, but its code is long to fetch for that
+    error = cudaMemsetAsync(params.counters, 0, sizeof(int) * static_cast<std::size_t>(params.counter_count), stream);
+    if (error != cudaSuccess) return error;
+  }
   switch (problem.dtype) {
     case DType::kFloat32: return launch_float32(params, plan, stream);
     case DType::kFloat16: return launch_float16(params, plan, stream);
@@ -186,6 +194,24 @@ Fallback fallback(const Problem& problem, const Plan& plan, const Arguments& arg
   auto* base = static_cast<char*>(arguments.workspace);
   auto* counters = reinterpret_cast<int*>(base + parts.fallback);
   return {counters, counters + 1, reinterpret_cast<std::int64_t*>(base + parts.tiles)};
+}
+
+int count_clusters(Device* device) {
+  const int shared_memory = device->shared_memory_per_block;
+  cudaError_t error = allow_shared_memory(reinterpret_cast<const void*>(fill_a_multiprocessor), shared_memory);
+  for (unsigned size = 2; size <= kMaxCluster && error == cudaSuccess; ++size) {
+    cudaLaunchAttribute attribute{};
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim = {size, 1, 1};
+    cudaLaunchConfig_t config{};
+    config.gridDim = size;
+    config.blockDim = kThreads;
+    config.dynamicSmemBytes = static_cast<std::size_t>(shared_memory);
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+    error = cudaOccupancyMaxActiveClusters(&device->clusters[size - 2], fill_a_multiprocessor, &config);
+  }
+  return error;
 }
 
 }  // namespace convmin::sm90::patch

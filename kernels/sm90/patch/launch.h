@@ -15,6 +15,9 @@ int launch_bfloat16(const Params& params, const Plan& plan, cudaStream_t stream)
 // Plan -> instantiation.
 int launch(const Problem& problem, const Plan& plan, const Arguments& arguments, cudaStream_t stream);
 
+// Fills in Device::clusters of the current device.
+int count_clusters(Device* device);
+
 // Where the kernel of such a plan notes the tiles that it leaves.
 Fallback fallback(const Problem& problem, const Plan& plan, const Arguments& arguments);
 

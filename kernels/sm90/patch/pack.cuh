@@ -78,10 +78,10 @@ __device__ __forceinline__ void pack_filter(const Params& params, int row, int f
   }
 }
 
-// Blocks that pack filters or, where there is nothing to pack, set the counters to zero.
+// Blocks that pack filters, and set the counters to zero.
 template <typename T>
 __host__ __device__ int filter_blocks(const Params& params) {
-  if (!params.packs) return params.counter_count > 0 ? 1 : 0;
+  if (!params.packs) return 0;
   return params.groups * params.blocks_n * T::kTileN * blocks_per_filter<T>(params);
 }
 
@@ -100,7 +100,6 @@ __global__ void __launch_bounds__(kPrepareThreads)
        i += filters * kPrepareThreads) {
     params.counters[i] = 0;
   }
-  if (!params.packs) return;
   const int per_row = blocks_per_filter<T>(params);
   const int row = block / per_row, slice = (block - row * per_row) * kPrepareThreads;
   pack_filter<T>(params, row, slice + static_cast<int>(threadIdx.x), T::kScaled ? INT_MAX : slice + kPrepareThreads);

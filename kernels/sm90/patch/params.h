@@ -61,8 +61,8 @@ struct Params {
   // memory holds them.
   Weight weight;
   void* packed_weight;
-  // Where units share a tile: how many splits have finished it [tiles], and parts of each split [tiles][splits]; the
-  // minima [splits][n, oh, ow]; the sums [tiles][splits][parts] as threads hold them.
+  // Where units share a tile, and are no cluster: how many splits have finished it [tiles], and parts of each split
+  // [tiles][splits]; the minima [splits][n, oh, ow]; the sums [tiles][splits][parts] as threads hold them.
   int* counters;
   int counter_count;
   float* split_values;

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
-#include <numeric>
 #include <utility>
 
 #include "common/fallback.h"
@@ -18,106 +17,25 @@ namespace {
 std::int64_t operand_size(const Problem& problem, bool scaled) { return scaled ? 2 : element_size(problem.dtype); }
 std::int64_t chunk_of(const Problem& problem, bool scaled) { return kRowBytes / operand_size(problem, scaled); }
 
-// A patch with the planes of a problem's input.
-Patch with_planes(const Problem& problem) {
-  Patch patch{};
-  const auto planes = [](std::int64_t stride, std::int64_t dilation, std::int64_t taps) {
-    return static_cast<int>(std::min(stride / std::gcd(stride, dilation), taps));
-  };
-  patch.planes_h = planes(problem.stride_h, problem.dilation_h, problem.r);
-  patch.planes_w = planes(problem.stride_w, problem.dilation_w, problem.s);
-  patch.planes = patch.planes_h * patch.planes_w;
-  // Where all taps of a plane are one, any step will do.
-  patch.step_h = static_cast<int>(patch.planes_h * problem.dilation_h / problem.stride_h);
-  patch.step_w = static_cast<int>(patch.planes_w * problem.dilation_w / problem.stride_w);
-  return patch;
-}
-
-// How far a plane's last tap lies from its first, in its rows and columns.
-std::int64_t taps_below(const Problem& problem, const Patch& patch) {
-  return (problem.r - 1) / patch.planes_h * std::int64_t{patch.step_h};
-}
-std::int64_t taps_right(const Problem& problem, const Patch& patch) {
-  return (problem.s - 1) / patch.planes_w * std::int64_t{patch.step_w};
-}
-
-Patch make_patch(const Problem& problem, int subtile_w, int subtiles_n, int subtiles_y, int subtiles_x) {
-  Patch patch = with_planes(problem);
-  patch.subtile_h = kSubtile / subtile_w;
-  patch.subtile_w = subtile_w;
-  patch.subtiles_n = subtiles_n, patch.subtiles_y = subtiles_y, patch.subtiles_x = subtiles_x;
-  patch.height = subtiles_y * patch.subtile_h;
-  patch.width = subtiles_x * patch.subtile_w;
-  patch.halo_h = static_cast<int>(std::min<std::int64_t>(patch.height + taps_below(problem, patch), 1 << 20));
-  patch.halo_w = static_cast<int>(std::min<std::int64_t>(patch.width + taps_right(problem, patch), 1 << 20));
-  const std::int64_t image = std::min<std::int64_t>(std::int64_t{patch.halo_h} * patch.halo_w, 1 << 24);
-  patch.image_pixels = static_cast<int>(image);
-  // Whole groups of 8 pixels keep every plane aligned to the swizzle.
-  patch.pixels = static_cast<int>(round_up(image * subtiles_n, 8));
-  return patch;
-}
-
-// All of `pixels` in one run. Where it can't be, no pixels.
-Patch make_run(const Problem& problem, std::int64_t pixels) {
-  // The padding of one side is all that outputs share.
-  if (problem.padding_h > (problem.r - 1) * problem.dilation_h) return {};
-  if (problem.padding_w > (problem.s - 1) * problem.dilation_w) return {};
-  Patch patch = with_planes(problem);
-  const std::int64_t below = taps_below(problem, patch), right = taps_right(problem, patch);
-  const std::int64_t pitch = ceil_divide(problem.w + problem.padding_w, problem.stride_w);
-  const std::int64_t rows = ceil_divide(problem.h + problem.padding_h, problem.stride_h);
-  if (pitch * problem.stride_w > kMaxBox || below > kMaxPixels) return {};
-  if (problem.n * rows * pitch >= std::int64_t{1} << 30) return {};
-  patch.runs_on = true;
-  patch.run_rows = static_cast<int>(rows);
-  patch.subtile_h = 1, patch.subtile_w = kSubtile;
-  patch.subtiles_n = patch.subtiles_y = 1, patch.subtiles_x = static_cast<int>(pixels / kSubtile);
-  patch.height = 1, patch.width = static_cast<int>(pixels);
-  patch.halo_w = static_cast<int>(pitch);
-  patch.halo_h = static_cast<int>(ceil_divide(pitch - 1 + pixels + below * pitch + right, pitch));
-  patch.image_pixels = patch.halo_h * patch.halo_w;
-  patch.pixels = static_cast<int>(round_up(patch.image_pixels, 8));
-  return patch.pixels <= kMaxPixels ? patch : Patch{};
-}
-
-// Of `per_consumer` subtiles for each consumer.
-Patch choose_patch(const Problem& problem, int per_consumer, int sm_count) {
-  const int subtiles = kConsumers * per_consumer;
-  Patch best{};
-  double least = HUGE_VAL;
-  for (const int width : {8, 64}) {
-    for (int x = 1; x <= subtiles; x *= 2) {
-      for (int y = 1; x * y <= subtiles; y *= 2) {
-        const Patch patch = make_patch(problem, width, subtiles / (x * y), y, x);
-        // Rounds of the multiprocessors, and a little for input that neighbours load as well. Where tiles don't fill
-        // one, units will share them: fewer are better.
-        const std::int64_t tiles = tiles_of(problem, patch);
-        const auto rounds = tiles < sm_count ? static_cast<double>(tiles) / sm_count
-                                             : static_cast<double>(ceil_divide(tiles, sm_count));
-        const double cost = rounds * (1.0 + 0.1 * patch.planes * patch.pixels / (kSubtile * subtiles));
-        const bool fits = patch.pixels <= kMaxPixels && patch.halo_h * problem.stride_h <= kMaxBox &&
-                          patch.halo_w * problem.stride_w <= kMaxBox;
-        if (fits && cost < least) least = cost, best = patch;
-      }
-    }
-  }
-  return best;
-}
-
 // Estimated cycles, of all multiprocessors together or of one; so many bytes a cycle are a multiprocessor's share of
 // the L2 cache where all read, and what it takes alone.
-constexpr double kBytesPerCycle = 24, kMostBytesPerCycle = 64;
-constexpr double kCyclesOfScaling = 15000;   // setting to zero, and two launches that find nothing to do
-constexpr double kCyclesOfPack = 4000;       // of its launch
-constexpr double kCyclesOfCopy = 2500;       // a launch's that is more than a pack
-constexpr double kCopyBytesPerCycle = 1500;  // of all multiprocessors
-constexpr double kCyclesPerUnit = 3000;      // tables, the first loads
-constexpr double kCyclesPerSum = 0.1;        // of a part's sums, written or read
-constexpr double kCyclesPerResult = 0.03;    // of the epilogue, for an output of a block
-constexpr double kCyclesPerSplit = 200;      // of a tile's minima, written or read
-constexpr double kCyclesPerMeeting = 8000;   // of units that share a tile, until the last has what the others left
-constexpr double kNarrowTile = 1.25;         // time of a product of 64 output channels, of half of one of 128
-constexpr double kLatency = 4000;            // from asking memory to having the answer, where all ask
+constexpr double kBytesPerCycle = 30, kMostBytesPerCycle = 38;
+constexpr double kCyclesOfScaling = 15500;      // setting to zero, and two launches that find nothing to do
+constexpr double kCyclesOfPack = 4000;          // of its launch
+constexpr double kCyclesOfCopy = 2500;          // a launch's that is more than a pack
+constexpr double kCopyBytesPerCycle = 3000;     // of all multiprocessors
+constexpr double kCyclesOfCounters = 2500;      // to set them to zero, where the launch that packs doesn't
+constexpr double kCyclesPerUnit = 1500;         // tables, the first loads
+constexpr double kCyclesPerTap = 80;            // of a chunk: to wait for its filters, and to leave their place
+constexpr double kCyclesPerResult = 0.08;       // of the epilogue, for an output of a block
+constexpr double kCyclesPerMeeting = 4300;      // of units that share a tile, until the last has what the others left
+constexpr double kCyclesPerSum = 0.09;          // of a part's sums, written or read
+constexpr double kCyclesPerSplit = 170;         // of a tile's minima, written or read
+constexpr double kCyclesPerClusterSum = 0.135;  // the same in a cluster
+constexpr double kLatency = 4000;               // from asking memory to having the answer, where all ask
+
+// Time of a product of 64 output channels in halves of that of 128, in tiles of one and of two subtiles a consumer.
+constexpr double kNarrowTile[] = {1.4, 1.12};
 
 // A copy of so many bytes costs less than sm80's gathering, however few the output channels.
 constexpr std::int64_t kSmallCopy = std::int64_t{16} << 20;
@@ -149,12 +67,13 @@ struct Choice {
   bool scaled{};
   int per_consumer{}, tile_n{};
   std::int64_t slots{}, room{}, fixed{}, splits{}, parts{}, tiles{};
+  bool clustered{};  // the units that share a tile
   double cost = HUGE_VAL;
   double chunk{};  // cycles of a chunk
 };
 
-// How units share the tiles, and their estimated cycles.
-void weigh(const Problem& problem, const Device& device, Choice* choice) {
+// How units share the tiles, and their estimated cycles; `counters` of those, where they meet through memory.
+void weigh(const Problem& problem, const Device& device, double counters, Choice* choice) {
   const std::int64_t blocks_n = ceil_divide(problem.k / problem.groups, choice->tile_n);
   const std::int64_t blocks = problem.groups * blocks_n, taps = problem.r * problem.s;
   const std::int64_t chunks = ceil_divide(problem.c / problem.groups, chunk_of(problem, choice->scaled));
@@ -163,40 +82,92 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
   const double patch_bytes = static_cast<double>(planes) * choice->patch.pixels * kRowBytes;
   const double weight_bytes = static_cast<double>(taps * choice->tile_n) * kRowBytes;
   // Four steps of 16 in K, 2048 a cycle. A narrow tile reads shared memory as fast as it goes.
-  const double multiply = static_cast<double>(taps) * outputs / 32 * (choice->tile_n == 64 ? kNarrowTile : 1.0);
+  const double multiply =
+      static_cast<double>(taps) *
+      (outputs / 32 * (choice->tile_n == 64 ? kNarrowTile[choice->per_consumer - 1] : 1.0) + kCyclesPerTap);
   // Of so many blocks of output channels that one after another read the same input, at so many bytes a cycle.
   const auto chunk_cycles = [&](double together, double rate) {
     const double loads = chunks * planes <= choice->slots ? 1.0 / together : 1.0;
     return std::max(multiply, (weight_bytes + loads * patch_bytes) / rate);
   };
-  const auto take = [&](double cost, std::int64_t splits, std::int64_t parts, double chunk) {
+  const auto take = [&](double cost, std::int64_t splits, std::int64_t parts, double chunk, bool clustered) {
     if (cost >= choice->cost) return;
     choice->cost = cost, choice->splits = splits, choice->parts = parts, choice->chunk = chunk;
+    choice->clustered = clustered;
   };
   const auto consider = [&](std::int64_t splits, std::int64_t parts) {
     const std::int64_t units = choice->tiles * splits * parts, active = std::min<std::int64_t>(units, device.sm_count);
     const double rate = std::min(kMostBytesPerCycle, kBytesPerCycle * device.sm_count / static_cast<double>(active));
     const std::int64_t of_unit = ceil_divide(blocks, splits), chain = ceil_divide(chunks, parts);
     const double chunk = chunk_cycles(static_cast<double>(std::min(of_unit, blocks_n)), rate);
-    const double unit =
-        kCyclesPerUnit +
-        static_cast<double>(of_unit) * (static_cast<double>(chain) * chunk + outputs * kCyclesPerResult) +
-        static_cast<double>(splits - 1) * kCyclesPerSplit +
-        (parts > 1 ? static_cast<double>(parts + 1) * outputs * kCyclesPerSum : 0);
-    const auto rounds = static_cast<double>(ceil_divide(choice->tiles, device.sm_count / (splits * parts)));
-    take(rounds * unit, splits, parts, chunk);
+    double unit = kCyclesPerUnit +
+                  static_cast<double>(of_unit) * (static_cast<double>(chain) * chunk + outputs * kCyclesPerResult);
+    const std::int64_t sharing = splits * parts;
+    const bool clustered = sharing > 1 && sharing <= kMaxCluster && choice->tiles <= device.clusters[sharing - 2];
+    if (clustered) {
+      // A part writes its sums, and reads the others' of what it adds up.
+      const auto adding = static_cast<double>(std::min<std::int64_t>(parts, kConsumers));
+      if (parts > 1) unit += (1 + static_cast<double>(parts - 1) / adding) * outputs * kCyclesPerClusterSum;
+    } else if (sharing > 1) {
+      if (parts > 1) unit += static_cast<double>(parts + 1) * outputs * kCyclesPerSum;
+      unit += static_cast<double>(splits - 1) * kCyclesPerSplit + kCyclesPerMeeting + counters;
+    }
+    const auto rounds = static_cast<double>(ceil_divide(choice->tiles, device.sm_count / sharing));
+    take(rounds * unit, splits, parts, chunk, clustered);
   };
   const std::int64_t splits = std::clamp<std::int64_t>(device.sm_count / choice->tiles, 1, blocks);
   const std::int64_t most =
       splits == blocks ? std::clamp<std::int64_t>(device.sm_count / (choice->tiles * splits), 1, chunks) : 1;
   for (std::int64_t parts = 1; parts <= most; ++parts) consider(splits, parts);
+  for (std::int64_t fewer = std::min<std::int64_t>(splits - 1, kMaxCluster); fewer > 1; fewer /= 2) consider(fewer, 1);
   // More tiles than multiprocessors: equal shares leave less of a last round unused.
   if (blocks == 1 || choice->tiles <= device.sm_count) return;
   const std::int64_t all = choice->tiles * blocks, share = ceil_divide(all, device.sm_count);
   const double chunk = chunk_cycles(static_cast<double>(blocks_n + 1) / 2, kBytesPerCycle);
-  const double cost = static_cast<double>(ceil_divide(share, blocks) + 1) * kCyclesPerUnit + 2 * kCyclesPerMeeting +
+  const double cost = static_cast<double>(ceil_divide(share, blocks) + 1) * kCyclesPerUnit + kCyclesPerMeeting +
+                      counters +
                       static_cast<double>(share) * (static_cast<double>(chunks) * chunk + outputs * kCyclesPerResult);
-  take(cost, std::min(blocks, (blocks - 1) / (all / device.sm_count) + 2), 1, chunk);
+  take(cost, std::min(blocks, (blocks - 1) / (all / device.sm_count) + 2), 1, chunk, false);
+}
+
+// The cheapest of all tiles, of at most `widest` output channels; at no finite cost where none fits.
+Choice choose(const Problem& original, const Problem& source, const Device& device, int widest) {
+  const std::int64_t channels = source.c / source.groups;
+  Choice best;
+  for (const bool scaled : {false, true}) {
+    if (scaled && (source.dtype != DType::kFloat32 || source.groups > 1 || channels < 16)) continue;
+    if (scaled && copied_bytes(source, true) > kMostCopied) continue;
+    const Problem problem = inner(original, scaled);
+    const std::int64_t chunks = ceil_divide(channels, chunk_of(problem, scaled));
+    const double counters = packs_weight(original, scaled) ? 0 : kCyclesOfCounters;
+    const double before = cycles_of_copy(source, scaled) + cycles_of_pack(original, scaled);
+    // Large tiles read the input and the weight less often, small ones fill the GPU.
+    for (const auto& [per_consumer, runs_on] : {std::pair{2, false}, {2, true}, {1, false}, {1, true}}) {
+      const Patch patch = runs_on ? make_run(problem, kSubtile * kConsumers * per_consumer)
+                                  : choose_patch(problem, per_consumer, device.sm_count);
+      if (patch.pixels == 0) continue;
+      const std::int64_t slot = std::int64_t{patch.pixels} * kRowBytes, pieces = chunks * patch.planes;
+      for (int tile_n = widest; tile_n >= 64; tile_n /= 2) {
+        Choice choice;
+        choice.patch = patch, choice.tiles = tiles_of(problem, patch);
+        choice.scaled = scaled, choice.per_consumer = per_consumer, choice.tile_n = tile_n;
+        choice.fixed = tables_of(problem, patch, tile_n, scaled).bytes + kSwizzleBytes +
+                       kMinStages * std::int64_t{tile_n} * kRowBytes;
+        choice.room = device.shared_memory_per_block - choice.fixed;
+        choice.slots = std::min<std::int64_t>(kMaxSlots, choice.room / slot);
+        if (choice.room < slot || (choice.slots < 2 && pieces > 1)) continue;
+        weigh(problem, device, counters, &choice);
+        choice.cost += before;
+        if (choice.cost >= best.cost) continue;
+        // All of a patch and one of the next, or enough for loads to arrive in time. What is left the weight gets.
+        const double piece = choice.chunk / static_cast<double>(patch.planes);
+        const std::int64_t ahead = std::max<std::int64_t>(1, std::llround(std::ceil(kLatency / piece)));
+        choice.slots = std::min(choice.slots, pieces < choice.slots ? pieces + 1 : 1 + ahead);
+        best = choice;
+      }
+    }
+  }
+  return best;
 }
 
 }  // namespace
@@ -244,15 +215,6 @@ Problem inner(const Problem& original, bool scaled) {
   return simplified(problem);
 }
 
-std::int64_t tiles_of(const Problem& problem, const Patch& patch) {
-  if (patch.runs_on) {
-    const std::int64_t rows = (problem.n - 1) * patch.run_rows + problem.oh;
-    return ceil_divide((rows - 1) * patch.halo_w + problem.ow, patch.width);
-  }
-  return ceil_divide(problem.n, patch.subtiles_n) * ceil_divide(problem.oh, patch.height) *
-         ceil_divide(problem.ow, patch.width);
-}
-
 bool vectors_fit(const Problem& problem) {
   const std::int64_t element = element_size(problem.dtype), pack = 16 / element;
   const std::int64_t extents[] = {problem.n, problem.c, problem.h, problem.w};
@@ -284,10 +246,11 @@ Workspace workspace(const Problem& original, const Plan& plan) {
                               plan.tile_n * kRowBytes;
   result.counters = packs_weight(original, scaled) ? packed : 0;
   const std::int64_t pixels = problem.n * problem.oh * problem.ow, tiles = tiles_of(problem, patch_of(problem, plan));
-  const bool split = plan.splits > 1;
-  result.counter_count = split || plan.parts > 1 ? tiles * (1 + plan.splits) : 0;
+  const bool through_memory = plan.cluster == 0, split = through_memory && plan.splits > 1;
+  const bool added = through_memory && plan.parts > 1;
+  result.counter_count = split || added ? tiles * (1 + plan.splits) : 0;
   result.partials = result.counters + 4 * round_up(result.counter_count, 4);
-  result.values = result.partials + (plan.parts > 1 ? 4 * plan.blocks * plan.tile_m * plan.tile_n : 0);
+  result.values = result.partials + (added ? 4 * plan.blocks * plan.tile_m * plan.tile_n : 0);
   result.channels = result.values + (split ? 4 * plan.splits * pixels : 0);
   result.factors = round_up(result.channels + (split && problem.with_indices ? 4 * plan.splits * pixels : 0), 16);
   result.fallback = result.factors + (scaled ? 4 * round_up(problem.k, 4) : 0);
@@ -338,13 +301,6 @@ Problem simplified(Problem problem) {
 
 bool has_equal_shares(const Plan& plan, std::int64_t tiles) { return plan.splits > 1 && tiles > plan.blocks; }
 
-Patch patch_of(const Problem& problem, const Plan& plan) {
-  if (plan.tile_rows == 0) return make_run(problem, plan.tile_m);
-  const int subtile_w = plan.tile_columns < kSubtile ? 8 : kSubtile, subtile_h = kSubtile / subtile_w;
-  return make_patch(problem, subtile_w, plan.tile_m / (plan.tile_rows * plan.tile_columns), plan.tile_rows / subtile_h,
-                    plan.tile_columns / subtile_w);
-}
-
 const char* plan(const Problem& whole, const Device& device, Plan* plan) {
 #ifdef CONVMIN_WITHOUT_SM90
   return "this build has no code for sm_90a";
@@ -371,39 +327,7 @@ const char* plan(const Problem& whole, const Device& device, Plan* plan) {
   if (source.r * source.s > kMaxTaps) return "a kernel of more than 1024 elements";
   if (source.stride_h > kMaxStride || source.stride_w > kMaxStride) return "a stride of more than 8 rows or columns";
 
-  // Large tiles read the input and the weight less often, small ones fill the GPU.
-  Choice best;
-  for (const bool scaled : {false, true}) {
-    if (scaled && (source.dtype != DType::kFloat32 || source.groups > 1 || channels < 16)) continue;
-    if (scaled && copied_bytes(source, true) > kMostCopied) continue;
-    const Problem problem = inner(original, scaled);
-    const std::int64_t chunks = ceil_divide(channels, chunk_of(problem, scaled));
-    for (int tile_n = widest; tile_n >= 64; tile_n /= 2) {
-      for (const auto& [per_consumer, runs_on] : {std::pair{2, false}, {2, true}, {1, false}}) {
-        Choice choice;
-        choice.scaled = scaled, choice.per_consumer = per_consumer, choice.tile_n = tile_n;
-        choice.patch = runs_on ? make_run(problem, kSubtile * kConsumers * per_consumer)
-                               : choose_patch(problem, per_consumer, device.sm_count);
-        if (choice.patch.pixels == 0) continue;
-        choice.fixed = tables_of(problem, choice.patch, tile_n, scaled).bytes + kSwizzleBytes +
-                       kMinStages * std::int64_t{tile_n} * kRowBytes;
-        const std::int64_t planes = choice.patch.planes, pieces = chunks * planes;
-        const std::int64_t slot = std::int64_t{choice.patch.pixels} * kRowBytes;
-        choice.room = device.shared_memory_per_block - choice.fixed;
-        choice.slots = std::min<std::int64_t>(kMaxSlots, choice.room / slot);
-        if (choice.room < slot || (choice.slots < 2 && pieces > 1)) continue;
-        choice.tiles = tiles_of(problem, choice.patch);
-        weigh(problem, device, &choice);
-        choice.cost += cycles_of_copy(source, scaled) + cycles_of_pack(original, scaled);
-        if (choice.cost >= best.cost) continue;
-        // All of a patch and one of the next, or enough for loads to arrive in time. What is left the weight gets.
-        const double piece = choice.chunk / static_cast<double>(planes);
-        const std::int64_t ahead = std::max<std::int64_t>(1, std::llround(std::ceil(kLatency / piece)));
-        choice.slots = std::min(choice.slots, pieces < choice.slots ? pieces + 1 : 1 + ahead);
-        best = choice;
-      }
-    }
-  }
+  const Choice best = choose(original, source, device, widest);
   if (best.cost == HUGE_VAL) return "the input under an output tile exceeds shared memory";
 
   const std::int64_t slot = std::int64_t{best.patch.pixels} * kRowBytes, stage = std::int64_t{best.tile_n} * kRowBytes;
@@ -419,6 +343,7 @@ const char* plan(const Problem& whole, const Device& device, Plan* plan) {
   plan->parts = static_cast<int>(best.parts);
   plan->blocks = best.tiles > device.sm_count ? device.sm_count
                                               : std::min<std::int64_t>(device.sm_count / sharing, best.tiles) * sharing;
+  plan->cluster = best.clustered ? static_cast<int>(sharing) : 0;
   plan->shared_memory = static_cast<int>(best.fixed + best.slots * slot + (stages - kMinStages) * stage);
   const bool channels_inside = original.input_strides[1] < original.input_strides[3] && original.c > 1;
   plan->precision = Precision::kTf32;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "conv_scale_min.h"
+#include "sm90/patch/patch.h"
 
 namespace convmin::sm90::patch {
 
@@ -9,26 +10,6 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan);
 
 // Why another kernel would be faster than an accepted plan; null: none would.
 const char* drawback(const Problem& problem, const Device& device, const Plan& plan);
-
-// Output pixels of a block, as subtiles of images x rows x columns, and the input under them. What taps read of it that
-// are whole strides apart is a plane, of input rows and columns a stride apart, so that neighbouring output pixels find
-// their inputs next to each other. Planes come one after the other, each with its own taps; without a stride all taps
-// have the same one.
-//
-// Or a run of pixels over rows and images: a row's padding on the right is the next one's on the left, and that below
-// an image the next one's above. A plane's rows of halo_w pixels, run_rows to an image, are one sequence then, in which
-// a tap is a shift as in any other patch, and outputs beyond a row's or an image's last are computed for nothing.
-struct Patch {
-  bool runs_on;                            // one run of 1 x 64 subtiles; its halo is of whole rows
-  int run_rows;                            // of a plane: an image's with the padding above it
-  int subtile_h, subtile_w;                // 8 x 8 or 1 x 64
-  int subtiles_n, subtiles_y, subtiles_x;  // as many as the consumers have together
-  int height, width;                       // output rows and columns
-  int planes, planes_h, planes_w;          // by the kernel's rows and columns, and how many of these are between
-  int step_h, step_w;                      // a plane's taps, which are so many of the plane's apart
-  int halo_h, halo_w;                      // rows and columns of a plane
-  int image_pixels, pixels;                // of an image's rows in a plane, of a plane
-};
 
 // As many of the problem's images as one launch takes: all, or an equal part of them where vectors of channels don't
 // fit the input and its copy would take too much memory. Plans and launches are for these.
@@ -56,9 +37,6 @@ Problem inner(const Problem& problem, bool scaled);
 // Whether blocks share all tiles' tiles of output channels out evenly, rather than those of each tile.
 bool has_equal_shares(const Plan& plan, std::int64_t tiles);
 
-// The patch of an accepted plan, for the inner problem.
-Patch patch_of(const Problem& problem, const Plan& plan);
-
 // Byte offsets of shared memory's tables: of the taps in their planes, of the planes' last taps, and of what each
 // output channel adds. The weight's stages follow, then the input's slots, of a plane each.
 struct Tables {
@@ -71,7 +49,6 @@ int stages_of(const Problem& problem, const Patch& patch, const Plan& plan);  //
 bool vectors_fit(const Problem& problem);
 int pixels_together(const Problem& problem);                    // that one load reads: 4, 2 or 1
 std::int64_t group_pitch(const Problem& problem, bool scaled);  // of the copy: channels of a group, padded
-std::int64_t tiles_of(const Problem& problem, const Patch& patch);
 
 // What Plan::workspace_bytes is divided into, from 0: the packed weight; where units share tiles their counters, sums
 // and minima; for scaled filters their factors, and what is zero before a call, from `fallback` to `tiles`; the copy.

@@ -27,7 +27,7 @@ __device__ __forceinline__ void stream_weight(const Params& params, const Shared
   const bool packed = params.packs;
   if (!packed) ptx::prefetch(params.filters);
   Cursor cursor;
-  for_each_unit(params, [&](const Unit& unit) {
+  for_each_unit<T::kClustered>(params, [&](const Unit& unit) {
     for (int block = unit.first_block; block < unit.end_block(); ++block) {
       const int group = block / params.blocks_n;
       const int k = group * params.group_outputs + (block - group * params.blocks_n) * T::kTileN;
@@ -52,9 +52,9 @@ __device__ __forceinline__ void stream_weight(const Params& params, const Shared
 }
 
 // Calls visit(unit, group, chunk) for each slot of the input that the block fills, in order.
-template <typename Visit>
+template <bool kClustered, typename Visit>
 __device__ __forceinline__ void for_each_slot(const Params& params, Visit&& visit) {
-  for_each_unit(params, [&](const Unit& unit) {
+  for_each_unit<kClustered>(params, [&](const Unit& unit) {
     for (int block = unit.first_block; block < unit.end_block(); ++block) {
       if (params.resident && !unit.opens(params, block)) continue;
       const auto group = static_cast<int>(params.by_blocks_n.divide(block).quotient);
@@ -70,7 +70,7 @@ __device__ __forceinline__ void stream_input(const Params& params, const Shared&
   const int bytes = patch.subtiles_n * patch.image_pixels * kRowBytes;
   ptx::prefetch(params.input);
   Cursor cursor;
-  for_each_slot(params, [&](const Unit& unit, int group, int chunk) {
+  for_each_slot<T::kClustered>(params, [&](const Unit& unit, int group, int chunk) {
     const Origin origin(params, unit.tile);
     for (int plane_h = 0; plane_h < patch.planes_h; ++plane_h) {
       for (int plane_w = 0; plane_w < patch.planes_w; ++plane_w) {

@@ -96,39 +96,52 @@ __device__ __forceinline__ int share_of(const Params& params, int one) {
   return params.longer_shares + static_cast<int>(params.by_share.divide(one - in_longer).quotient);
 }
 
-// Visits the block's units: of each tile in turn, or where shares are equal, of those that its share lies in.
-template <typename Visit>
+// The unit of so many, counted by tiles, in each by splits, in each by parts.
+__device__ __forceinline__ Unit unit_at(const Params& params, int index) {
+  const QuotientRemainder by_parts = params.by_parts.divide(index);
+  const QuotientRemainder by_splits = params.by_splits.divide(by_parts.quotient);
+  const int blocks = params.groups * params.blocks_n;
+  Unit unit;
+  unit.part = static_cast<int>(by_parts.remainder);
+  unit.first_chunk = static_cast<int>(params.by_parts.divide(params.chunks * unit.part).quotient);
+  unit.end_chunk = static_cast<int>(params.by_parts.divide(params.chunks * (unit.part + 1)).quotient);
+  unit.tile = static_cast<int>(by_splits.quotient);
+  unit.split = static_cast<int>(by_splits.remainder);
+  unit.splits = params.splits;
+  unit.first_block = static_cast<int>(params.by_splits.divide(blocks * unit.split).quotient);
+  unit.blocks = static_cast<int>(params.by_splits.divide(blocks * (unit.split + 1)).quotient) - unit.first_block;
+  return unit;
+}
+
+// Visits the block's units: of each tile in turn, or where shares are equal, of those that its share lies in. A
+// cluster's block has one.
+template <bool kClustered, typename Visit>
 __device__ __forceinline__ void for_each_unit(const Params& params, Visit&& visit) {
   const int blocks = params.groups * params.blocks_n, me = static_cast<int>(blockIdx.x);
-  const bool equal = params.share > 0;
-  const int end = equal ? before_share(params, me + 1) : params.tiles * params.splits * params.parts;
-  int next = equal ? before_share(params, me) : me;
-  while (next < end) {
-    Unit unit;
-    if (equal) {
-      const QuotientRemainder by_tile = params.by_blocks.divide(next);
-      unit.tile = static_cast<int>(by_tile.quotient);
-      unit.first_block = static_cast<int>(by_tile.remainder);
-      unit.blocks = min(blocks - unit.first_block, end - next);
-      const int first = share_of(params, unit.tile * blocks);
-      unit.split = me - first;
-      unit.splits = share_of(params, unit.tile * blocks + blocks - 1) - first + 1;
-      unit.part = 0, unit.first_chunk = 0, unit.end_chunk = params.chunks;
-      next += unit.blocks;
-    } else {
-      const QuotientRemainder by_parts = params.by_parts.divide(next);
-      const QuotientRemainder by_splits = params.by_splits.divide(by_parts.quotient);
-      unit.part = static_cast<int>(by_parts.remainder);
-      unit.first_chunk = static_cast<int>(params.by_parts.divide(params.chunks * unit.part).quotient);
-      unit.end_chunk = static_cast<int>(params.by_parts.divide(params.chunks * (unit.part + 1)).quotient);
-      unit.tile = static_cast<int>(by_splits.quotient);
-      unit.split = static_cast<int>(by_splits.remainder);
-      unit.splits = params.splits;
-      unit.first_block = static_cast<int>(params.by_splits.divide(blocks * unit.split).quotient);
-      unit.blocks = static_cast<int>(params.by_splits.divide(blocks * (unit.split + 1)).quotient) - unit.first_block;
-      next += static_cast<int>(gridDim.x);
+  if constexpr (kClustered) {
+    visit(unit_at(params, me));
+  } else {
+    const bool equal = params.share > 0;
+    const int end = equal ? before_share(params, me + 1) : params.tiles * params.splits * params.parts;
+    int next = equal ? before_share(params, me) : me;
+    while (next < end) {
+      Unit unit;
+      if (equal) {
+        const QuotientRemainder by_tile = params.by_blocks.divide(next);
+        unit.tile = static_cast<int>(by_tile.quotient);
+        unit.first_block = static_cast<int>(by_tile.remainder);
+        unit.blocks = min(blocks - unit.first_block, end - next);
+        const int first = share_of(params, unit.tile * blocks);
+        unit.split = me - first;
+        unit.splits = share_of(params, unit.tile * blocks + blocks - 1) - first + 1;
+        unit.part = 0, unit.first_chunk = 0, unit.end_chunk = params.chunks;
+        next += unit.blocks;
+      } else {
+        unit = unit_at(params, next);
+        next += static_cast<int>(gridDim.x);
+      }
+      visit(unit);
     }
-    visit(unit);
   }
 }
 

@@ -9,13 +9,14 @@
 namespace convmin::sm90::patch {
 
 // float32 multiplies as TF32, or as float16 with filters scaled into its range.
-template <typename Element_, typename Operand_, int kTileN_, int kPerConsumer_, bool kWithIndices_>
+template <typename Element_, typename Operand_, int kTileN_, int kPerConsumer_, bool kWithIndices_, bool kClustered_>
 struct Traits {
   using Element = Element_;  // of the caller's tensors
   using Operand = Operand_;  // of the tensor cores'
   static constexpr int kTileN = kTileN_;
   static constexpr int kPerConsumer = kPerConsumer_;  // subtiles of a consumer warpgroup
   static constexpr bool kWithIndices = kWithIndices_;
+  static constexpr bool kClustered = kClustered_;  // units that share a tile are the blocks of a cluster
   static constexpr bool kScaled = sizeof(Operand) < sizeof(Element);
   static constexpr int kChunk = kRowBytes / static_cast<int>(sizeof(Operand));  // input channels
   static constexpr int kPack = 16 / static_cast<int>(sizeof(Operand));          // channels of a 16-byte store
