@@ -19,7 +19,7 @@ struct Cluster {
   const Params& params;
   const Shared& shared;
   const Unit& unit;
-  int warpgroup;
+  int warpgroup;  // the warp's: else what depends on it diverges, see add_parts()
 
   // Whether the block adds up the warpgroup's sums, and whether it has the result of one of its subtiles.
   __device__ __forceinline__ bool adds() const { return min(warpgroup, params.parts - 1) == unit.part; }
@@ -27,7 +27,8 @@ struct Cluster {
     return adds() && min(warpgroup * T::kPerConsumer + i, params.splits - 1) == unit.split;
   }
 
-  // All parts' sums, in an order that depends on nothing, or if others add them up, what the accumulators were.
+  // All parts' sums, in an order that depends on nothing; zeros where another block adds them up. A branch around that
+  // would make the code between two multiplications diverge for the compiler, which then has them wait for each other.
   __device__ __forceinline__ void add_parts(typename Mainloop<T>::Accumulators& accumulators) const {
     ptx::named_barrier_wait(kBarrier, kConsumerThreads);  // the other warpgroup reads the stages no more
 #pragma unroll

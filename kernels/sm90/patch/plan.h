@@ -50,8 +50,9 @@ bool vectors_fit(const Problem& problem);
 int pixels_together(const Problem& problem);                    // that one load reads: 4, 2 or 1
 std::int64_t group_pitch(const Problem& problem, bool scaled);  // of the copy: channels of a group, padded
 
-// What Plan::workspace_bytes is divided into, from 0: the packed weight; where units share tiles their counters, sums
-// and minima; for scaled filters their factors, and what is zero before a call, from `fallback` to `tiles`; the copy.
+// What Plan::workspace_bytes is divided into, from 0: the packed weight; where units that share a tile are no cluster
+// their counters, sums and minima; for scaled filters their factors, and what is zero before a call, from `fallback` to
+// `tiles`; the copy.
 struct Workspace {
   std::int64_t counters, partials, values, channels, factors, fallback, seen, runs, tiles, copy;  // byte offsets
   std::int64_t counter_count;
