@@ -83,19 +83,20 @@ def stored(problems: list[Problem]) -> list[Problem]:
     return [problem.replace(storage=a, weight_storage=a) for problem in problems for a in STORAGES[:2]]
 
 
+def class_of(problem: Problem) -> str:
+    return "tf32" if problem.dtype == FLOAT else "ieee"
+
+
 def plan_of(problem: Problem, device: _C.Device = H200) -> _C.Plan:
     return _C.plan(describe(problem, "tf32"), device, "sm90_patch")
 
 
 def test_tiles_run_on() -> None:
-    plans = [plan_of(problem) for problem in stored(RUNS_ON)]
+    problems = stored(RUNS_ON)
+    plans = [plan_of(problem) for problem in problems]
     assert all(plan["tile_rows"] == 0 for plan in plans)
-    assert {
-        plan["tile"][2] for plan, problem in zip(plans, stored(RUNS_ON), strict=True) if problem.dtype == FLOAT
-    } == {
-        32,  # as TF32
-        64,  # scaled, as float16
-    }
+    of_float32 = (plan for plan, problem in zip(plans, problems, strict=True) if problem.dtype == FLOAT)
+    assert {plan["tile"][2] for plan in of_float32} == {32, 64}, "as TF32, and scaled as float16"
 
 
 def test_blocks_have_equal_shares() -> None:
@@ -130,7 +131,7 @@ def test_crowds_meet_in_memory() -> None:
 def cases() -> list[Any]:
     problems = stored(EQUAL_SHARES + RUNS_ON + STRIDED + CLUSTERS + CROWDS)
     return [
-        pytest.param(problem.replace(fill=fill), "tf32" if problem.dtype == FLOAT else "ieee", id=f"{problem}-{fill}")
+        pytest.param(problem.replace(fill=fill), class_of(problem), id=f"{problem}-{fill}")
         for problem, fill in product(problems, FILLS)
     ]
 
@@ -144,20 +145,22 @@ def test_patches(problem: Problem, precision: str) -> None:
 
 # Sums and output channels both, of the largest tile: what takes the most registers and the most shared memory.
 LARGEST = [
-    Problem(n=16, c=512, h=32, w=32, k=256, stride=(2, 2), padding=(1, 1), dtype=BRAIN),
-    Problem(n=16, c=512, h=32, w=32, k=256, stride=(2, 2), padding=(1, 1), dtype=HALF),
-    Problem(n=16, c=1024, h=14, w=14, k=256, r=1, s=1),
+    problem.replace(storage="channels_last", weight_storage="channels_last")
+    for problem in (
+        Problem(n=16, c=512, h=32, w=32, k=256, stride=(2, 2), padding=(1, 1), dtype=BRAIN),
+        Problem(n=16, c=512, h=32, w=32, k=256, stride=(2, 2), padding=(1, 1), dtype=HALF),
+        Problem(n=16, c=1024, h=14, w=14, k=256, r=1, s=1),
+    )
 ]
 
 
 def test_clusters_of_the_largest_tile() -> None:
     for problem in LARGEST:
-        plan = plan_of(problem.replace(storage="channels_last", weight_storage="channels_last"))
+        plan = plan_of(problem)
         assert plan["tile"][:2] == (256, 128) and plan["cluster"] > 1 and plan["splits"] > 1 and plan["parts"] > 1
 
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("problem", LARGEST, ids=str)
 def test_largest_tile(problem: Problem) -> None:
-    problem = problem.replace(storage="channels_last", weight_storage="channels_last")
-    check_problem(problem, "cuda", "sm90_patch", "tf32" if problem.dtype == FLOAT else "ieee")
+    check_problem(problem, "cuda", "sm90_patch", class_of(problem))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -78,15 +78,7 @@ class DeviceProperties:
         return cls(**_C.query_device(torch.cuda.current_device() if device.index is None else device.index))
 
     def as_dict(self) -> Device:
-        return {
-            "major": self.major,
-            "minor": self.minor,
-            "sm_count": self.sm_count,
-            "shared_memory_per_block": self.shared_memory_per_block,
-            "shared_memory_per_sm": self.shared_memory_per_sm,
-            "registers_per_sm": self.registers_per_sm,
-            "clusters": self.clusters,
-        }
+        return cast(Device, asdict(self))
 
 
 @dataclass(frozen=True)

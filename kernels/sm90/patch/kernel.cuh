@@ -3,8 +3,10 @@
 #pragma once
 
 #include "ptx/griddepcontrol.cuh"
+#include "ptx/named_barrier.cuh"
 #include "ptx/warpgroup.cuh"
 #include "sm90/dependent_launch.cuh"
+#include "sm90/epilogue.cuh"
 #include "sm90/patch/cluster.cuh"
 #include "sm90/patch/launch.h"
 #include "sm90/patch/mainloop.cuh"

@@ -246,7 +246,7 @@ Workspace workspace(const Problem& original, const Plan& plan) {
                               plan.tile_n * kRowBytes;
   result.counters = packs_weight(original, scaled) ? packed : 0;
   const std::int64_t pixels = problem.n * problem.oh * problem.ow, tiles = tiles_of(problem, patch_of(problem, plan));
-  const bool through_memory = plan.cluster == 0, split = through_memory && plan.splits > 1;
+  const bool through_memory = plan.cluster <= 1, split = through_memory && plan.splits > 1;
   const bool added = through_memory && plan.parts > 1;
   result.counter_count = split || added ? tiles * (1 + plan.splits) : 0;
   result.partials = result.counters + 4 * round_up(result.counter_count, 4);

@@ -8,17 +8,22 @@
 
 namespace convmin::sm90::patch {
 
+// Calls visit(r, s) with the first tap of each plane, in order.
+template <typename Visit>
+__device__ __forceinline__ void for_each_plane(const Patch& patch, Visit&& visit) {
+  for (int r = 0; r < patch.planes_h; ++r) {
+    for (int s = 0; s < patch.planes_w; ++s) visit(r, s);
+  }
+}
+
 // Calls visit(r, s) for each tap, plane by plane.
 template <typename Visit>
 __device__ __forceinline__ void for_each_tap(const Params& params, Visit&& visit) {
-  const Patch& patch = params.patch;
-  for (int plane_h = 0; plane_h < patch.planes_h; ++plane_h) {
-    for (int plane_w = 0; plane_w < patch.planes_w; ++plane_w) {
-      for (int r = plane_h; r < params.r; r += patch.planes_h) {
-        for (int s = plane_w; s < params.s; s += patch.planes_w) visit(r, s);
-      }
+  for_each_plane(params.patch, [&](int first_r, int first_s) {
+    for (int r = first_r; r < params.r; r += params.patch.planes_h) {
+      for (int s = first_s; s < params.s; s += params.patch.planes_w) visit(r, s);
     }
-  }
+  });
 }
 
 // Of the caller's weight, rows beyond a group's output channels are another's, or zeros: the epilogue leaves them out.
@@ -72,28 +77,25 @@ __device__ __forceinline__ void stream_input(const Params& params, const Shared&
   Cursor cursor;
   for_each_slot<T::kClustered>(params, [&](const Unit& unit, int group, int chunk) {
     const Origin origin(params, unit.tile);
-    for (int plane_h = 0; plane_h < patch.planes_h; ++plane_h) {
-      for (int plane_w = 0; plane_w < patch.planes_w; ++plane_w) {
-        const int above = plane_h * params.dilation_h - params.padding_h;
-        const int left = plane_w * params.dilation_w - params.padding_w;
-        const std::uint32_t slot = shared.slots + cursor.slot * patch.pixels * kRowBytes;
-        cursor.wait_empty(shared.input);
-        ptx::mbarrier_arrive_expect(cursor.full(shared.input), bytes);
-        if (patch.runs_on) {
-          const auto first = static_cast<int>(params.by_pitch.divide(origin.x).quotient);
-          for (int row = 0; row < patch.halo_h; ++row) {
-            const QuotientRemainder at = params.by_run_rows.divide(first + row);
-            ptx::tensor_copy(slot + row * patch.halo_w * kRowBytes, params.input, chunk * T::kChunk, group, left,
-                             static_cast<int>(at.remainder) * params.stride_h + above, static_cast<int>(at.quotient),
-                             cursor.full(shared.input));
-          }
-        } else {
-          ptx::tensor_copy(slot, params.input, chunk * T::kChunk, group, origin.x * params.stride_w + left,
-                           origin.y * params.stride_h + above, origin.n, cursor.full(shared.input));
+    for_each_plane(patch, [&](int r, int s) {
+      const int above = r * params.dilation_h - params.padding_h, left = s * params.dilation_w - params.padding_w;
+      const std::uint32_t slot = shared.slots + cursor.slot * patch.pixels * kRowBytes;
+      cursor.wait_empty(shared.input);
+      ptx::mbarrier_arrive_expect(cursor.full(shared.input), bytes);
+      if (patch.runs_on) {
+        const auto first = static_cast<int>(params.by_pitch.divide(origin.x).quotient);
+        for (int row = 0; row < patch.halo_h; ++row) {
+          const QuotientRemainder at = params.by_run_rows.divide(first + row);
+          ptx::tensor_copy(slot + row * patch.halo_w * kRowBytes, params.input, chunk * T::kChunk, group, left,
+                           static_cast<int>(at.remainder) * params.stride_h + above, static_cast<int>(at.quotient),
+                           cursor.full(shared.input));
         }
-        cursor.advance(shared.input);
+      } else {
+        ptx::tensor_copy(slot, params.input, chunk * T::kChunk, group, origin.x * params.stride_w + left,
+                         origin.y * params.stride_h + above, origin.n, cursor.full(shared.input));
       }
-    }
+      cursor.advance(shared.input);
+    });
   });
 }
 
