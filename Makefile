@@ -62,14 +62,15 @@ build: $(ready)
 wheel: $(ready)
 	$(PY) -m build_tools.wheel $(ARGS)
 
-# Allocations of their own (no caching) let memcheck see an access past a tensor's end.
+# Allocations of their own (no caching) let memcheck see an access past a tensor's end. Plans for few multiprocessors, so
+# that what takes a large problem on a whole GPU takes a small one.
 sanitize: SANITIZER ?= $(shell command -v compute-sanitizer || \
   ls $(CUDA_HOME)/bin/compute-sanitizer /usr/local/cuda/bin/compute-sanitizer 2> /dev/null | head -1)
 sanitize: build
 	@test -n "$(SANITIZER)" || { echo "make sanitize: compute-sanitizer is neither on PATH nor in CUDA_HOME;" \
 	  "it is part of the CUDA Toolkit. Or: make sanitize SANITIZER=PATH" >&2; exit 1; }
 	@$(PY) -c "import sys, torch; torch.cuda.is_available() or sys.exit('make sanitize: torch sees no GPU')"
-	set -e; for tool in memcheck racecheck synccheck; do \
+	set -e; export CONVMIN_SM_COUNT=24; for tool in memcheck racecheck synccheck; do \
 	  echo "== $$tool"; \
 	  if [ $$tool = racecheck ]; then export CONVMIN_EVERY_LANE_ARRIVES=1; else unset CONVMIN_EVERY_LANE_ARRIVES; fi; \
 	  seq $(JOBS) | PYTHONPATH=python PYTORCH_NO_CUDA_MEMORY_CACHING=1 xargs -P $(JOBS) -I{} \

@@ -1,6 +1,9 @@
 // Plan -> kernel family, and the few questions that only a CUDA runtime answers.
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
+#include <cstdlib>
+#include <iterator>
 #include <mutex>
 #include <vector>
 
@@ -40,6 +43,17 @@ cudaError_t count_clusters([[maybe_unused]] int ordinal, [[maybe_unused]] Device
 #else
   return cudaSuccess;
 #endif
+}
+
+// For tools that take seconds where a GPU takes microseconds: a plan's every way to fill the multiprocessors, and to
+// share tiles among them, comes with small problems too where there are few.
+void plan_for_fewer(Device* device) {
+  const char* const wanted = std::getenv("CONVMIN_SM_COUNT");
+  const int all = device->sm_count, fewer = wanted != nullptr ? std::atoi(wanted) : all;
+  if (fewer < 1 || fewer >= all) return;
+  device->sm_count = fewer;
+  std::transform(std::begin(device->clusters), std::end(device->clusters), std::begin(device->clusters),
+                 [&](int clusters) { return clusters * fewer / all; });
 }
 
 }  // namespace
@@ -101,6 +115,7 @@ Status query_device(int ordinal, Device* device) {
     }
     const cudaError_t error = count_clusters(ordinal, &found);
     if (error != cudaSuccess) return {error};
+    plan_for_fewer(&found);
     entry = found;
   }
   *device = entry;

@@ -146,6 +146,23 @@ def test_every_lane_may_arrive() -> None:
     assert one.stdout == every.stdout and one.stdout.startswith("(256, 128"), one.stdout + every.stdout
 
 
+def test_plans_for_fewer_multiprocessors() -> None:
+    """As `make sanitize` has them made; a number that is none of the GPU's is as if it weren't there."""
+    program = """if True:
+        import torch, convmin
+        from convmin import _C
+        x, weight = torch.ones(8, 64, 40, 40).cuda().half(), torch.ones(128, 64, 3, 3).cuda().half()
+        assert (convmin.conv2d_scale_min(x, weight) == 576).all()
+        print(_C.query_device(0)["sm_count"], convmin.explain(x, weight).details["grid"].split()[0])
+    """
+    count = torch.cuda.get_device_properties(0).multi_processor_count
+    for wanted, expected in (("7", 7), (str(count + 1), count), ("many", count)):
+        ran = run_python("-c", program, CONVMIN_SM_COUNT=wanted)
+        assert ran.returncode == 0, ran.stderr
+        sms, blocks = map(int, ran.stdout.split())
+        assert sms == expected and (blocks == 7 or sms == count), ran.stdout
+
+
 def test_nothing_is_read_that_nobody_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
     """Results, gradients too, are the same to the bit over zeros and over memory full of NaN, -1 and the like."""
     rng = random.Random(5)
