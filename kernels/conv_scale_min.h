@@ -88,8 +88,11 @@ struct Plan {
   int parts;                    // that the sums of a tile and a block of output channels are divided into (0, 1: whole)
   std::int64_t blocks;          // tiles of pixels x splits x parts, or fewer that take one tile after another
   int cluster;                  // sm90_patch: blocks of a cluster, which share a tile (0, 1: none)
-  int threads;                  // per block
-  int shared_memory;            // bytes per block
+  // sm90_patch: that a tile's sums over a block of output channels are cut into, where blocks have equal shares of
+  // those of all tiles (0: each tile's are divided into splits and parts).
+  int grains;
+  int threads;        // per block
+  int shared_memory;  // bytes per block
   // Tiles that this kernel notes and leaves to the portable one, in the same stream: its blocks (0: none are left) and
   // where its part of the workspace begins, in bytes.
   int fallback_blocks;

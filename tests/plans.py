@@ -67,12 +67,6 @@ def describe(problem: Problem, precision: str = "ieee", with_indices: bool = Fal
     }
 
 
-def has_equal_shares(plan: _C.Plan, device: _C.Device) -> bool:
-    """Of sm90_patch: whether blocks share what all tiles take, wherever that cuts one, rather than each tile."""
-    several = plan["splits"] > 1 and plan["parts"] == 1 and plan["cluster"] == 0
-    return several and plan["blocks"] == device["sm_count"]
-
-
 def plan_backward(
     problem: Problem, device: str = "H200", wanted: tuple[bool, bool, bool] = (True, True, True)
 ) -> _C.BackwardPlan:

@@ -18,7 +18,7 @@ from convmin import _C
 from gradients import check_bounds as check_gradients
 from gradients import make_case
 from oracle import check_bounds, solve
-from plans import DEVICES, describe, has_equal_shares, plan_backward
+from plans import DEVICES, describe, plan_backward
 from runner import SCALAR_KERNELS
 from support import DTYPES, STORAGES, Problem, fp32_class, random_problem
 
@@ -168,12 +168,13 @@ def variant_of(problem: Problem, plan: _C.Plan, device: _C.Device, indices: bool
         vectors = vectors and (problem.dtype, plan["tile"][2]) != (torch.float32, 64)
         direct = vectors and plan["gather"] == "channels"
         as_it_is = vectors and (problem.r * problem.s == 1 or problem.weight_storage == "channels_last")
-        # Tiles may run on over rows, taps have several planes, and blocks equal shares of all tiles (2), not of each.
-        split = 2 if has_equal_shares(plan, device) else plan["splits"] > 1
+        # Tiles may run on over rows, taps have several planes, and blocks equal shares of all tiles, not of each, that
+        # end between sums (2) or within them (3).
+        split = plan["splits"] > 1 if plan["grains"] == 0 else min(plan["grains"], 2) + 1
         clustered, runs_on = plan["cluster"] > 1, plan["tile_rows"] == 0
         taps = zip(problem.stride, problem.dilation, (problem.r, problem.s), strict=True)
         planes = plan["splits"] * plan["parts"] == 1 and any(a % b and extent > 1 for a, b, extent in taps)
-        if split == 2 or runs_on or planes:
+        if split > 1 or runs_on or planes:
             direct = as_it_is = False  # each is read by the same lines
         loops = (split, plan["parts"] > 1, clustered, problem.c > plan["tile"][2], direct, as_it_is, runs_on, planes)
     elif plan["kernel"] == "sm80_window":

@@ -9,21 +9,35 @@ from typing import Any
 import pytest
 import torch
 from convmin import _C
-from plans import DEVICES, describe, has_equal_shares
+from plans import DEVICES, describe
 from runner import check_problem
 from support import STORAGES, Problem
 
 H200 = DEVICES["H200"].as_dict()
 HALF, BRAIN, FLOAT = torch.float16, torch.bfloat16, torch.float32
 
-# Blocks have equal shares of all tiles' output channels, cut somewhere within a tile.
+# Blocks have equal shares of all tiles' output channels, which end somewhere within a tile.
 EQUAL_SHARES = [
     Problem(n=60, c=24, h=130, w=5, k=136, r=2, s=3, padding=(2, 0), dilation=(3, 2), dtype=HALF),
-    Problem(n=40, c=72, h=80, w=7, k=136, r=2, s=3, stride=(2, 1), dilation=(3, 2)),
     Problem(n=60, c=16, h=130, w=3, k=264, r=1, s=3, stride=(2, 1), padding=(1, 2), dilation=(2, 2)),
     Problem(n=60, c=16, h=130, w=7, k=264, r=1, s=3, stride=(2, 2), padding=(1, 0), dilation=(3, 2), dtype=BRAIN),
     Problem(n=60, c=48, h=80, w=3, k=400, r=1, s=3, padding=(2, 0), groups=2),
     Problem(n=60, c=64, h=60, w=5, k=528, r=1, s=3, dilation=(3, 2), groups=2, dtype=HALF),
+]
+# Shares end within sums: of the one block of output channels, or of several.
+CUT_SUMS = [
+    Problem(n=60, c=400, h=130, w=3, k=66, r=1, s=3, stride=(2, 2), padding=(2, 0), groups=2, bias=False, dtype=HALF),
+    Problem(n=60, c=136, h=130, w=7, k=33, r=1, s=3, stride=(2, 2), padding=(2, 0), dilation=(3, 1), bias=False),
+    Problem(n=9, c=400, h=80, w=3, k=272, r=2, s=3, padding=(2, 1), dilation=(1, 2), groups=2),
+    Problem(n=9, c=400, h=33, w=3, k=800, r=2, s=3, padding=(2, 1), dilation=(3, 2), groups=2),
+    Problem(n=60, c=200, h=130, w=5, k=33, r=2, s=3, dilation=(3, 2), bias=False),
+    Problem(n=9, c=264, h=130, w=5, k=400, r=1, s=3, stride=(1, 3), padding=(2, 1), dilation=(1, 2)),
+    Problem(n=60, c=264, h=130, w=5, k=200, r=1, s=3, stride=(2, 1), padding=(1, 0), dilation=(2, 2), dtype=HALF),
+    Problem(n=40, c=200, h=130, w=3, k=72, padding=(1, 1), dilation=(2, 2)),
+    Problem(n=60, c=264, h=20, w=61, k=33, r=1, s=3, stride=(1, 3), padding=(2, 0), dilation=(2, 1), dtype=HALF),
+    Problem(n=60, c=264, h=130, w=5, k=72, r=1, s=3, stride=(2, 2), padding=(2, 2), dilation=(2, 1)),
+    Problem(n=9, c=264, h=130, w=5, k=400, padding=(2, 0), dilation=(2, 2), bias=False, dtype=BRAIN),
+    Problem(n=60, c=200, h=80, w=3, k=200, r=2, s=3, padding=(2, 1), dilation=(3, 2), bias=False, dtype=HALF),
 ]
 # Tiles run on over rows and images.
 RUNS_ON = [
@@ -101,8 +115,19 @@ def test_tiles_run_on() -> None:
 
 def test_blocks_have_equal_shares() -> None:
     plans = [plan_of(problem) for problem in stored(EQUAL_SHARES)]
-    assert all(has_equal_shares(plan, H200) for plan in plans)
+    assert all(plan["grains"] == 1 for plan in plans)
     assert len({plan["tile_rows"] == 0 for plan in plans}) == 2
+
+
+def test_shares_end_within_sums() -> None:
+    """Of large tiles and small, that run on and do not, whose minima meet and do not."""
+    met = set()
+    for problem in stored(CUT_SUMS):
+        plan = plan_of(problem)
+        assert plan["grains"] == -(-problem.c // problem.groups // plan["tile"][2]) > 1, problem
+        met.add((*plan["tile"][:2], plan["tile_rows"] == 0))
+        met.add(plan["splits"] > 1)
+    assert met >= {*product((256,), (64, 128), (False, True)), *product((128,), (64, 128), (True,)), False, True}
 
 
 def test_clusters_share_tiles() -> None:
@@ -125,11 +150,11 @@ def test_crowds_meet_in_memory() -> None:
     plans = [plan_of(problem) for problem in stored(CROWDS)]
     assert all(plan["cluster"] == 0 and plan["splits"] * plan["parts"] > 8 for plan in plans)
     assert {(plan["splits"] > 1, plan["parts"] > 1) for plan in plans} == {(True, False), (False, True), (True, True)}
-    assert not any(has_equal_shares(plan, H200) for plan in plans)
+    assert all(plan["grains"] == 0 for plan in plans)
 
 
 def cases() -> list[Any]:
-    problems = stored(EQUAL_SHARES + RUNS_ON + STRIDED + CLUSTERS + CROWDS)
+    problems = stored(EQUAL_SHARES + CUT_SUMS + RUNS_ON + STRIDED + CLUSTERS + CROWDS)
     return [
         pytest.param(problem.replace(fill=fill), class_of(problem), id=f"{problem}-{fill}")
         for problem, fill in product(problems, FILLS)

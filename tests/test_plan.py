@@ -31,7 +31,8 @@ def check(problem: Problem, plan: _C.Plan, device: convmin.DeviceProperties, pre
     assert 0 <= plan["blocks"] <= GRID_LIMIT
     assert all(extent >= 1 for extent in plan["tile"])
     pixels = (1 if problem.n is None else problem.n) * math.prod(problem.output_size)
-    assert plan["splits"] >= 1 and plan["blocks"] % (plan["splits"] * max(plan["parts"], 1)) == 0
+    assert plan["splits"] >= 1
+    assert plan["grains"] > 0 or plan["blocks"] % (plan["splits"] * max(plan["parts"], 1)) == 0
     if plan["kernel"] in ("simt", "sm80") and plan["tile"] != SPECIALIZED:  # others' blocks take one tile after another
         tiles = plan["blocks"] // (plan["splits"] * max(plan["parts"], 1))
         assert tiles * plan["tile"][0] >= pixels, "some pixel is in no tile"
@@ -161,8 +162,13 @@ def test_patches_fit_the_device() -> None:
         assert plan["blocks"] <= device.sm_count
         chunks = -(-problem.c // problem.groups // plan["tile"][2])
         blocks = problem.groups * -(-problem.k // problem.groups // plan["tile"][1])
-        assert 1 <= plan["parts"] <= chunks and 1 <= plan["splits"] <= blocks
+        assert 1 <= plan["parts"] <= chunks and 1 <= plan["splits"] <= blocks + (plan["grains"] > 1)
         assert plan["parts"] == 1 or plan["splits"] == blocks, "a part has one tile of output channels"
+        if plan["grains"] > 0:  # a cut sum has two parts, and the first of them room
+            assert plan["grains"] in (1, chunks) and plan["parts"] == 1 and plan["cluster"] == 0
+            assert plan["blocks"] == device.sm_count
+            tiles = math.prod(plan["tile"][:2])
+            assert plan["grains"] == 1 or plan["workspace_bytes"] >= 4 * device.sm_count * tiles
         assert plan["tile"][2] == 64 or problem.dtype == torch.float32
         if plan["cluster"] > 1:
             assert plan["cluster"] == plan["splits"] * plan["parts"] <= 8
@@ -170,8 +176,9 @@ def test_patches_fit_the_device() -> None:
             pixels, outputs, _ = plan["tile"]  # what they leave each other lies in place of their operands
             left = 8 * pixels + (4 * pixels * outputs if plan["parts"] > 1 else 0)
             assert plan["shared_memory"] - 2048 - 8 * blocks * outputs >= left
-        met.add((problem.dtype, plan["tile"][2], plan["parts"] > 1))
-    assert len(met) == 8, met
+        met.add((problem.dtype, plan["tile"][2], "cut" if plan["grains"] > 1 else plan["parts"] > 1))
+    ways = [way for _, _, way in met]
+    assert ways.count(False) == ways.count(True) == 4 and "cut" in ways, met
 
 
 @pytest.mark.parametrize("storage", ["contiguous", "channels_last"])

@@ -135,6 +135,7 @@ py::dict plan_as_dict(const py::dict& problem, const py::dict& device, const std
   result["images"] = plan.images;
   result["blocks"] = plan.blocks;
   result["cluster"] = plan.cluster;
+  result["grains"] = plan.grains;
   result["threads"] = plan.threads;
   result["shared_memory"] = plan.shared_memory;
   result["workspace_bytes"] = plan.workspace_bytes;

@@ -54,6 +54,7 @@ class Plan(TypedDict, total=False):
     images: int
     blocks: int
     cluster: int
+    grains: int
     threads: int
     shared_memory: int
     workspace_bytes: int

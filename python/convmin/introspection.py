@@ -205,6 +205,7 @@ def _explain_cuda(
             "gather": plan["gather"],
             "grid": f"{plan['blocks']} blocks x {plan['threads']} threads, channels in {plan['splits']} split(s)"
             + (f", clusters of {plan['cluster']}" if plan["cluster"] > 1 else "")
+            + (", equal shares of all tiles" if plan["grains"] > 0 else "")
             + (f", {plan['images']} images at a time" if plan["images"] < input.shape[0] else ""),
             "memory": f"{plan['shared_memory']} B shared a block, {plan['workspace_bytes']} B workspace",
         },

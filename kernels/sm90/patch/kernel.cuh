@@ -76,15 +76,18 @@ __device__ __forceinline__ void consume(const Params& params, const Shared& shar
   for_each_unit<T::kClustered>(params, [&](const Unit& unit) {
     const Cluster<T> cluster{params, shared, unit, ptx::uniform(warpgroup)};
     typename Epilogue<T>::Min best[T::kPerConsumer][2];
+    bool finished = T::kClustered;
     for (int block = unit.first_block; block < unit.end_block(); ++block) {
       const QuotientRemainder by_group = params.by_blocks_n.divide(block);
       const auto group = static_cast<int>(by_group.quotient), block_n = static_cast<int>(by_group.remainder);
       typename Mainloop<T>::Accumulators accumulators;
-      mainloop.run(unit, unit.opens(params, block), unit.closes(params, block), accumulators);
+      mainloop.run(unit, block, accumulators);
       if constexpr (T::kClustered) {
         if (params.parts > 1) cluster.add_parts(accumulators);  // a unit of one block
       } else {
-        if (params.parts > 1 && !add_parts<T>(params, shared, unit, accumulators)) return;
+        const Sum sum = sum_of<T>(params, unit, block);
+        if (sum.parts > 1 && !add_parts<T>(shared, sum, accumulators)) continue;
+        finished = true;
       }
       if constexpr (T::kScaled) {
 #pragma unroll
@@ -98,6 +101,8 @@ __device__ __forceinline__ void consume(const Params& params, const Shared& shar
                             params.group_outputs - block_n * T::kTileN, accumulators[i], best[i]);
       }
     }
+    // Where shares are equal all that have some of a tile meet, even if others finish all of it.
+    if (!finished && (params.grains == 0 || unit.splits == 1)) return;
     const Pixels pixels{params, Origin(params, unit.tile), warpgroup * T::kPerConsumer};
     typename Epilogue<T>::Min result[T::kPerConsumer];
 #pragma unroll

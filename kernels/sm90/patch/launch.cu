@@ -122,8 +122,10 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   params.parts = plan.parts;
   params.chunks = static_cast<int>(ceil_divide(params.group_channels, plan.tile_k));
   params.blocks_n = static_cast<int>(ceil_divide(params.group_outputs, plan.tile_n));
-  if (has_equal_shares(plan, params.tiles)) {
-    const std::int64_t all = std::int64_t{params.tiles} * params.groups * params.blocks_n;
+  params.grains = plan.grains;
+  if (plan.grains > 0) {
+    const std::int64_t all = std::int64_t{params.tiles} * params.groups * params.blocks_n * plan.grains;
+    params.by_grains = FastDivisor(plan.grains);
     params.share = static_cast<int>(all / plan.blocks);
     params.longer_shares = static_cast<int>(all % plan.blocks);
     params.by_share = FastDivisor(params.share);
@@ -131,7 +133,7 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   }
   params.slots = plan.stages;
   params.stages = stages_of(problem, params.patch, plan);
-  params.resident = params.chunks * params.patch.planes <= params.slots;
+  params.resident = plan.grains <= 1 && params.chunks * params.patch.planes <= params.slots;
   params.by_subtiles_x = FastDivisor(params.patch.subtiles_x);
   params.by_subtiles_y = FastDivisor(params.patch.subtiles_y);
   params.by_tiles_x = FastDivisor(params.tiles_x);

@@ -29,9 +29,9 @@ class Mainloop {
     }
   }
 
-  // One tile of output channels, over a unit's chunks. The input's slots are read for the first time, or the last, of a
-  // patch.
-  __device__ __forceinline__ void run(const Unit& unit, bool first, bool last, Accumulators& accumulators) {
+  // One tile of output channels of a unit. The input's slots are read for the first time, or the last, of a patch.
+  __device__ __forceinline__ void run(const Unit& unit, int block, Accumulators& accumulators) {
+    const bool first = unit.opens(params_, block), last = unit.closes(params_, block);
     int accumulate = 0;
     // A patch that runs on begins with a whole row.
     const auto start = params_.patch.runs_on
@@ -39,7 +39,8 @@ class Mainloop {
                            : 0;
     std::uint32_t read_stage = 0, read_slot = 0;  // barriers to arrive at once the multiplications before are done
     const int planes = params_.patch.planes;
-    for (int chunk = unit.first_chunk; chunk < unit.end_chunk; ++chunk) {
+    const int end_chunk = unit.end_chunk_of(params_, block);
+    for (int chunk = unit.first_chunk_of(block); chunk < end_chunk; ++chunk) {
       const int channels = min(params_.group_channels - chunk * T::kChunk, T::kChunk);
       const int steps = (channels + T::kChunk / T::kSteps - 1) / (T::kChunk / T::kSteps);
       int tap = 0;

@@ -45,16 +45,17 @@ struct Params {
   Patch patch;
   // By the fields of these names. What stands between two tiles has nothing to run under.
   FastDivisor by_subtiles_x, by_subtiles_y, by_tiles_x, by_tiles_y, by_blocks_n, by_splits, by_parts;
-  FastDivisor by_blocks;                  // of all groups
-  FastDivisor by_share, by_longer_share;  // where shares are equal
-  FastDivisor by_pitch, by_run_rows;      // of a patch that runs on
+  FastDivisor by_blocks;                             // of all groups
+  FastDivisor by_grains, by_share, by_longer_share;  // where shares are equal
+  FastDivisor by_pitch, by_run_rows;                 // of a patch that runs on
   Tables tables;
   int tiles_x, tiles_y, tiles;
   int chunks, blocks_n;      // of a group: chunks of input channels, tiles of output channels
   int slots, stages;         // of the input and of the weight in shared memory
   bool resident;             // all of a patch stays for all tiles of output channels
   int splits;                // of the tiles of output channels, over all groups; with equal shares at most so many
-  int share, longer_shares;  // of a block in all tiles' tiles of output channels, where shares are equal; else 0
+  int grains;                // of a tile's sums over a tile of output channels: its chunks, or one; else 0
+  int share, longer_shares;  // of a block in all tiles' grains, where shares are equal
   int parts;                 // of the chunks; more than 1 only where a split is one tile of output channels
 
   // Workspace, where the weight is packed: [groups][blocks_n][chunks][r * s] tiles of kTileN x 128 bytes, as shared
@@ -62,7 +63,8 @@ struct Params {
   Weight weight;
   void* packed_weight;
   // Where units share a tile, and are no cluster: how many splits have finished it [tiles], and parts of each split
-  // [tiles][splits]; the minima [splits][n, oh, ow]; the sums [tiles][splits][parts] as threads hold them.
+  // [tiles][splits], or of what a share's end cuts [blocks]; the minima [splits][n, oh, ow]; the sums, of each part or
+  // of the first of two, as threads hold them.
   int* counters;
   int counter_count;
   float* split_values;

@@ -30,6 +30,8 @@ constexpr double kCyclesPerTap = 80;            // of a chunk: to wait for its f
 constexpr double kCyclesPerResult = 0.08;       // of the epilogue, for an output of a block
 constexpr double kCyclesPerMeeting = 4300;      // of units that share a tile, until the last has what the others left
 constexpr double kCyclesPerSum = 0.09;          // of a part's sums, written or read
+constexpr double kCyclesPerCut = 2500;          // of a share's ends, beside its parts of two sums
+constexpr double kWorthACut = 1.03;             // for the memory that its sums take
 constexpr double kCyclesPerSplit = 170;         // of a tile's minima, written or read
 constexpr double kCyclesPerClusterSum = 0.135;  // the same in a cluster
 constexpr double kLatency = 4000;               // from asking memory to having the answer, where all ask
@@ -66,7 +68,7 @@ struct Choice {
   Patch patch{};
   bool scaled{};
   int per_consumer{}, tile_n{};
-  std::int64_t slots{}, room{}, fixed{}, splits{}, parts{}, tiles{};
+  std::int64_t slots{}, room{}, fixed{}, splits{}, parts{}, grains{}, tiles{};
   bool clustered{};  // the units that share a tile
   double cost = HUGE_VAL;
   double chunk{};  // cycles of a chunk
@@ -90,10 +92,11 @@ void weigh(const Problem& problem, const Device& device, double counters, Choice
     const double loads = chunks * planes <= choice->slots ? 1.0 / together : 1.0;
     return std::max(multiply, (weight_bytes + loads * patch_bytes) / rate);
   };
-  const auto take = [&](double cost, std::int64_t splits, std::int64_t parts, double chunk, bool clustered) {
+  const auto take = [&](double cost, std::int64_t splits, std::int64_t parts, std::int64_t grains, double chunk,
+                        bool clustered) {
     if (cost >= choice->cost) return;
-    choice->cost = cost, choice->splits = splits, choice->parts = parts, choice->chunk = chunk;
-    choice->clustered = clustered;
+    choice->cost = cost, choice->splits = splits, choice->parts = parts, choice->grains = grains;
+    choice->chunk = chunk, choice->clustered = clustered;
   };
   const auto consider = [&](std::int64_t splits, std::int64_t parts) {
     const std::int64_t units = choice->tiles * splits * parts, active = std::min<std::int64_t>(units, device.sm_count);
@@ -113,21 +116,28 @@ void weigh(const Problem& problem, const Device& device, double counters, Choice
       unit += static_cast<double>(splits - 1) * kCyclesPerSplit + kCyclesPerMeeting + counters;
     }
     const auto rounds = static_cast<double>(ceil_divide(choice->tiles, device.sm_count / sharing));
-    take(rounds * unit, splits, parts, chunk, clustered);
+    take(rounds * unit, splits, parts, 0, chunk, clustered);
   };
   const std::int64_t splits = std::clamp<std::int64_t>(device.sm_count / choice->tiles, 1, blocks);
   const std::int64_t most =
       splits == blocks ? std::clamp<std::int64_t>(device.sm_count / (choice->tiles * splits), 1, chunks) : 1;
   for (std::int64_t parts = 1; parts <= most; ++parts) consider(splits, parts);
   for (std::int64_t fewer = std::min<std::int64_t>(splits - 1, kMaxCluster); fewer > 1; fewer /= 2) consider(fewer, 1);
-  // More tiles than multiprocessors: equal shares leave less of a last round unused.
-  if (blocks == 1 || choice->tiles <= device.sm_count) return;
-  const std::int64_t all = choice->tiles * blocks, share = ceil_divide(all, device.sm_count);
-  const double chunk = chunk_cycles(static_cast<double>(blocks_n + 1) / 2, kBytesPerCycle);
-  const double cost = static_cast<double>(ceil_divide(share, blocks) + 1) * kCyclesPerUnit + kCyclesPerMeeting +
-                      counters +
-                      static_cast<double>(share) * (static_cast<double>(chunks) * chunk + outputs * kCyclesPerResult);
-  take(cost, std::min(blocks, (blocks - 1) / (all / device.sm_count) + 2), 1, chunk, false);
+  // More than multiprocessors: equal shares leave less of a last round unused, and least where they end within sums.
+  if (choice->tiles * blocks <= device.sm_count) return;
+  for (const std::int64_t grains : {std::int64_t{1}, chunks}) {
+    const std::int64_t of_tile = blocks * grains, all = choice->tiles * of_tile;
+    if (of_tile == 1 || all >= std::int64_t{1} << 30) continue;
+    const std::int64_t least = all / device.sm_count, share = ceil_divide(all, device.sm_count);
+    const std::int64_t splits = blocks > 1 ? std::min(of_tile, (of_tile - 1) / least + 2) : 1;
+    const double chunk = chunk_cycles(grains > 1 ? 1.0 : static_cast<double>(blocks_n + 1) / 2, kBytesPerCycle);
+    const double cut = grains > 1 ? kCyclesPerCut + outputs * (2 * kCyclesPerSum + kCyclesPerResult) : 0;
+    const double cost = static_cast<double>(ceil_divide(share, of_tile) + 1) * kCyclesPerUnit + cut + counters +
+                        (splits > 1 ? kCyclesPerMeeting : 0) +
+                        static_cast<double>(share) / static_cast<double>(grains) *
+                            (static_cast<double>(chunks) * chunk + outputs * kCyclesPerResult);
+    take(grains > 1 ? kWorthACut * cost : cost, splits, 1, grains, chunk, false);
+  }
 }
 
 // The cheapest of all tiles, of at most `widest` output channels; at no finite cost where none fits.
@@ -247,10 +257,12 @@ Workspace workspace(const Problem& original, const Plan& plan) {
   result.counters = packs_weight(original, scaled) ? packed : 0;
   const std::int64_t pixels = problem.n * problem.oh * problem.ow, tiles = tiles_of(problem, patch_of(problem, plan));
   const bool through_memory = plan.cluster <= 1, split = through_memory && plan.splits > 1;
-  const bool added = through_memory && plan.parts > 1;
-  result.counter_count = split || added ? tiles * (1 + plan.splits) : 0;
+  const bool added = through_memory && (plan.parts > 1 || plan.grains > 1);
+  const std::int64_t sums = plan.grains > 0 ? plan.blocks : tiles * plan.splits;
+  result.counter_count = split || added ? tiles + sums : 0;
   result.partials = result.counters + 4 * round_up(result.counter_count, 4);
-  result.values = result.partials + (added ? 4 * plan.blocks * plan.tile_m * plan.tile_n : 0);
+  const std::int64_t left = sums * (plan.parts > 2 ? plan.parts : 1);
+  result.values = result.partials + (added ? 4 * left * plan.tile_m * plan.tile_n : 0);
   result.channels = result.values + (split ? 4 * plan.splits * pixels : 0);
   result.factors = round_up(result.channels + (split && problem.with_indices ? 4 * plan.splits * pixels : 0), 16);
   result.fallback = result.factors + (scaled ? 4 * round_up(problem.k, 4) : 0);
@@ -299,8 +311,6 @@ Problem simplified(Problem problem) {
   return problem;
 }
 
-bool has_equal_shares(const Plan& plan, std::int64_t tiles) { return plan.splits > 1 && tiles > plan.blocks; }
-
 const char* plan(const Problem& whole, const Device& device, Plan* plan) {
 #ifdef CONVMIN_WITHOUT_SM90
   return "this build has no code for sm_90a";
@@ -341,8 +351,10 @@ const char* plan(const Problem& whole, const Device& device, Plan* plan) {
   plan->tile_columns = best.patch.width;
   plan->splits = static_cast<int>(best.splits);
   plan->parts = static_cast<int>(best.parts);
-  plan->blocks = best.tiles > device.sm_count ? device.sm_count
-                                              : std::min<std::int64_t>(device.sm_count / sharing, best.tiles) * sharing;
+  plan->grains = static_cast<int>(best.grains);
+  plan->blocks = best.grains > 0 || best.tiles > device.sm_count
+                     ? device.sm_count
+                     : std::min<std::int64_t>(device.sm_count / sharing, best.tiles) * sharing;
   plan->cluster = best.clustered ? static_cast<int>(sharing) : 0;
   plan->shared_memory = static_cast<int>(best.fixed + best.slots * slot + (stages - kMinStages) * stage);
   const bool channels_inside = original.input_strides[1] < original.input_strides[3] && original.c > 1;

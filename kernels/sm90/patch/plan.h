@@ -34,9 +34,6 @@ Problem simplified(Problem problem);
 // The problem as the kernel computes it: the simplified one, over the copy where there is one.
 Problem inner(const Problem& problem, bool scaled);
 
-// Whether blocks share all tiles' tiles of output channels out evenly, rather than those of each tile.
-bool has_equal_shares(const Plan& plan, std::int64_t tiles);
-
 // Byte offsets of shared memory's tables: of the taps in their planes, of the planes' last taps, and of what each
 // output channel adds. The weight's stages follow, then the input's slots, of a plane each.
 struct Tables {

@@ -36,7 +36,8 @@ __device__ __forceinline__ void stream_weight(const Params& params, const Shared
     for (int block = unit.first_block; block < unit.end_block(); ++block) {
       const int group = block / params.blocks_n;
       const int k = group * params.group_outputs + (block - group * params.blocks_n) * T::kTileN;
-      for (int chunk = unit.first_chunk; chunk < unit.end_chunk; ++chunk) {
+      const int end = unit.end_chunk_of(params, block);
+      for (int chunk = unit.first_chunk_of(block); chunk < end; ++chunk) {
         const std::int64_t first = (static_cast<std::int64_t>(block) * params.chunks + chunk) * params.r;
         for_each_tap(params, [&](int r, int s) {
           const std::uint32_t target = shared.stages + cursor.slot * T::kStageBytes;
@@ -63,7 +64,8 @@ __device__ __forceinline__ void for_each_slot(const Params& params, Visit&& visi
     for (int block = unit.first_block; block < unit.end_block(); ++block) {
       if (params.resident && !unit.opens(params, block)) continue;
       const auto group = static_cast<int>(params.by_blocks_n.divide(block).quotient);
-      for (int chunk = unit.first_chunk; chunk < unit.end_chunk; ++chunk) visit(unit, group, chunk);
+      const int end = unit.end_chunk_of(params, block);
+      for (int chunk = unit.first_chunk_of(block); chunk < end; ++chunk) visit(unit, group, chunk);
     }
   });
 }

@@ -46,55 +46,98 @@ struct Pixels {
   }
 };
 
-// Whether all of `count` that share something have counted themselves. What was written before is read after.
-__device__ __forceinline__ bool is_last(const Shared& shared, int* counter, int count) {
+// Counts the block in, and returns how many were before. What those wrote before is read after.
+__device__ __forceinline__ int count_in(const Shared& shared, int* counter) {
   __threadfence();
   ptx::named_barrier_wait(kBarrier, kConsumerThreads);
-  if (threadIdx.x == 0) *shared.is_last = atomicAdd(counter, 1) == count - 1;
+  if (threadIdx.x == 0) *shared.counted = atomicAdd(counter, 1);
   ptx::named_barrier_wait(kBarrier, kConsumerThreads);
-  const bool last = *shared.is_last != 0;
+  const int before = ptx::uniform(*shared.counted);
   __threadfence();
-  return last;
+  return before;
 }
 
-// Leaves a part's sums in memory; the unit that finds all parts of its split there returns true with the sums of all,
-// added in an order that does not depend on which unit that is.
+// Until all of `count` have counted themselves in.
+__device__ __forceinline__ void await(const int* counter, int count) {
+  while (ptx::uniform(*static_cast<const volatile int*>(counter)) < count) {
+  }
+  __threadfence();
+}
+
+// What a sum's parts leave each other.
+struct Sum {
+  int part, parts;
+  int* counter;
+  float4* left;  // by each part, or by the first of two: as its threads hold it
+
+  template <typename T>
+  static constexpr int kVectors = T::kPerConsumer * (T::kTileN / 8) * kConsumerThreads;
+};
+
+// Of a unit's tile of output channels; of one part where the unit has all of it.
 template <typename T>
-__device__ __forceinline__ bool add_parts(const Params& params, const Shared& shared, const Unit& unit,
-                                          typename Mainloop<T>::Accumulators& accumulators) {
-  constexpr int kVectors = T::kTileN / 8;  // of a subtile's sums in a thread
-  constexpr int kPartVectors = T::kPerConsumer * kVectors * kConsumerThreads;
-  const std::int64_t sums = static_cast<std::int64_t>(unit.tile) * params.splits + unit.split;
-  float4* const first = params.partials + sums * params.parts * kPartVectors + threadIdx.x;
+__device__ __forceinline__ Sum sum_of(const Params& params, const Unit& unit, int block) {
+  int part = unit.part, parts = params.parts, index = unit.tile * params.splits + unit.split;
+  if (params.grains > 0) {
+    const bool cut_before = unit.first_chunk_of(block) > 0,
+               cut_after = unit.end_chunk_of(params, block) < params.chunks;
+    part = cut_before ? 1 : 0, parts = cut_before || cut_after ? 2 : 1;
+    index = static_cast<int>(blockIdx.x) - part;  // of the share whose end it is
+  }
+  const std::int64_t left = static_cast<std::int64_t>(index) * (parts == 2 ? 1 : parts);
+  return {part, parts, &params.counters[params.tiles + index], params.partials + left * Sum::kVectors<T> + threadIdx.x};
+}
+
+template <typename T>
+__device__ __forceinline__ void leave(float4* target, const typename Mainloop<T>::Accumulators& accumulators) {
 #pragma unroll
   for (int i = 0; i < T::kPerConsumer; ++i) {
 #pragma unroll
-    for (int j = 0; j < kVectors; ++j) {
+    for (int j = 0; j < T::kTileN / 8; ++j) {
       const float* d = &accumulators[i][4 * j];
-      __stcg(first + (unit.part * T::kPerConsumer * kVectors + i * kVectors + j) * kConsumerThreads,
-             make_float4(d[0], d[1], d[2], d[3]));
+      __stcg(target + (i * (T::kTileN / 8) + j) * kConsumerThreads, make_float4(d[0], d[1], d[2], d[3]));
     }
   }
-  if (!is_last(shared, &params.counters[params.tiles + sums], params.parts)) return false;
-  const bool two = params.parts == 2;  // their sum is the same either way: this unit's need not be read again
+}
+
+template <typename T>
+__device__ __forceinline__ void add(const float4* source, typename Mainloop<T>::Accumulators& accumulators) {
+#pragma unroll
+  for (int i = 0; i < T::kPerConsumer; ++i) {
+#pragma unroll
+    for (int j = 0; j < T::kTileN / 8; ++j) {
+      float* d = &accumulators[i][4 * j];
+      const float4 sum = __ldcg(source + (i * (T::kTileN / 8) + j) * kConsumerThreads);
+      d[0] += sum.x, d[1] += sum.y, d[2] += sum.z, d[3] += sum.w;
+    }
+  }
+}
+
+// Leaves a part of a sum in memory; the block that comes last returns true with the sum of all, added in an order that
+// does not depend on which block that is.
+template <typename T>
+__device__ __forceinline__ bool add_parts(const Shared& shared, const Sum& sum,
+                                          typename Mainloop<T>::Accumulators& accumulators) {
+  if (sum.parts == 2) {  // the same either way: the second need not leave its own
+    const int before = count_in(shared, sum.counter);
+    if (before == 0) {
+      leave<T>(sum.left, accumulators);
+      count_in(shared, sum.counter);  // ready
+      return false;
+    }
+    // The first runs, so it is not waited for long.
+    if (before == 1) await(sum.counter, 3);
+    add<T>(sum.left, accumulators);
+    return true;
+  }
+  leave<T>(sum.left + sum.part * Sum::kVectors<T>, accumulators);
+  if (count_in(shared, sum.counter) < sum.parts - 1) return false;
 #pragma unroll
   for (auto& subtile : accumulators) {
 #pragma unroll
-    for (float& sum : subtile) sum = two ? sum : 0.0f;
+    for (float& value : subtile) value = 0.0f;
   }
-  const float4* next = first;
-  for (int part = 0; part < params.parts; ++part, next += kPartVectors) {
-    if (two && part == unit.part) continue;
-#pragma unroll
-    for (int i = 0; i < T::kPerConsumer; ++i) {
-#pragma unroll
-      for (int j = 0; j < kVectors; ++j) {
-        float* d = &accumulators[i][4 * j];
-        const float4 sum = __ldcg(next + (i * kVectors + j) * kConsumerThreads);
-        d[0] += sum.x, d[1] += sum.y, d[2] += sum.z, d[3] += sum.w;
-      }
-    }
-  }
+  for (int part = 0; part < sum.parts; ++part) add<T>(sum.left + part * Sum::kVectors<T>, accumulators);
   return true;
 }
 
@@ -112,7 +155,7 @@ __device__ __forceinline__ bool combine_splits(const Params& params, const Share
     __stcg(&params.split_values[at], best[i].value);
     if constexpr (T::kWithIndices) __stcg(&params.split_channels[at], best[i].channel);
   }
-  if (!is_last(shared, &params.counters[unit.tile], unit.splits)) return false;
+  if (count_in(shared, &params.counters[unit.tile]) < unit.splits - 1) return false;
 #pragma unroll
   for (int i = 0; i < T::kPerConsumer; ++i) {
     const std::int64_t pixel = pixels.at(i, Epilogue<T>::pixel_of_lane());

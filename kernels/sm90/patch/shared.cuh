@@ -40,7 +40,7 @@ struct Shared {
   int* planes;     // of each the end of its taps
   float* addends;  // [groups][blocks_n][kTileN]
   float* factors;  // the same, where filters are scaled
-  int* is_last;    // whether the others that share a tile have finished
+  int* counted;    // how many others that share a tile were before
   std::uint32_t stages, slots;
 
   __device__ __forceinline__ Shared(const Params& params, std::uint8_t* base, int stage_bytes) {
@@ -51,7 +51,7 @@ struct Shared {
     planes = reinterpret_cast<int*>(base + params.tables.planes);
     addends = reinterpret_cast<float*>(base + params.tables.addends);
     factors = reinterpret_cast<float*>(base + params.tables.factors);
-    is_last = reinterpret_cast<int*>(base + params.tables.bytes) - 1;
+    counted = reinterpret_cast<int*>(base + params.tables.bytes) - 1;
     stages = (barriers + params.tables.bytes + kSwizzleBytes - 1) / kSwizzleBytes * kSwizzleBytes;
     slots = stages + params.stages * stage_bytes;
   }
@@ -69,12 +69,16 @@ struct Origin {
   }
 };
 
-// A tile, a run of the tiles of output channels over all groups, and which chunks of their sums. The tile's runs are
-// splits of it.
+// A tile, a run of the tiles of output channels over all groups, and from which chunk of the first one's sums to which
+// of the last one's. The tile's runs are splits of it.
 struct Unit {
   int tile, split, splits, part, first_block, blocks, first_chunk, end_chunk;
 
   __device__ __forceinline__ int end_block() const { return first_block + blocks; }
+  __device__ __forceinline__ int first_chunk_of(int block) const { return block == first_block ? first_chunk : 0; }
+  __device__ __forceinline__ int end_chunk_of(const Params& params, int block) const {
+    return block == end_block() - 1 ? end_chunk : params.chunks;
+  }
   // Whether it is the unit's first of a group, or the last.
   __device__ __forceinline__ bool opens(const Params& params, int block) const {
     return block == first_block || params.by_blocks_n.divide(block).remainder == 0;
@@ -84,9 +88,10 @@ struct Unit {
   }
 };
 
-// Equal shares: of all tiles' tiles of output channels, one tile's after another's, the first `longer` blocks have one
-// more. How many come before a block's, and whose one of them is. A division of 64 bits would be a call, after which
-// the compiler no longer takes the walk for the same in all threads, and has each wgmma wait for the one before.
+// Equal shares: of the grains of all tiles' tiles of output channels, one tile's after another's, the first `longer`
+// blocks have one more. How many come before a block's, and whose one of them is. A division of 64 bits would be a
+// call, after which the compiler no longer takes the walk for the same in all threads, and has each wgmma wait for the
+// one before.
 __device__ __forceinline__ int before_share(const Params& params, int block) {
   return block * params.share + min(block, params.longer_shares);
 }
@@ -121,21 +126,28 @@ __device__ __forceinline__ void for_each_unit(const Params& params, Visit&& visi
   if constexpr (kClustered) {
     visit(unit_at(params, me));
   } else {
-    const bool equal = params.share > 0;
+    const bool equal = params.grains > 0;
     const int end = equal ? before_share(params, me + 1) : params.tiles * params.splits * params.parts;
     int next = equal ? before_share(params, me) : me;
     while (next < end) {
       Unit unit;
       if (equal) {
-        const QuotientRemainder by_tile = params.by_blocks.divide(next);
+        const QuotientRemainder by_grains = params.by_grains.divide(next);
+        const QuotientRemainder by_tile = params.by_blocks.divide(by_grains.quotient);
         unit.tile = static_cast<int>(by_tile.quotient);
         unit.first_block = static_cast<int>(by_tile.remainder);
-        unit.blocks = min(blocks - unit.first_block, end - next);
-        const int first = share_of(params, unit.tile * blocks);
-        unit.split = me - first;
-        unit.splits = share_of(params, unit.tile * blocks + blocks - 1) - first + 1;
-        unit.part = 0, unit.first_chunk = 0, unit.end_chunk = params.chunks;
-        next += unit.blocks;
+        unit.first_chunk = static_cast<int>(by_grains.remainder);
+        const int of_tile = blocks * params.grains, first_of_tile = unit.tile * of_tile;
+        const int last = min(first_of_tile + of_tile, end) - 1;
+        const QuotientRemainder last_by_grains = params.by_grains.divide(last - first_of_tile);
+        unit.blocks = static_cast<int>(last_by_grains.quotient) - unit.first_block + 1;
+        unit.end_chunk = params.chunks - (params.grains - 1 - static_cast<int>(last_by_grains.remainder));
+        // Of one tile of output channels the minima are wherever its sums are added up.
+        const int first = share_of(params, first_of_tile);
+        unit.split = blocks > 1 ? me - first : 0;
+        unit.splits = blocks > 1 ? share_of(params, first_of_tile + of_tile - 1) - first + 1 : 1;
+        unit.part = unit.first_chunk > 0 ? 1 : 0;
+        next = last + 1;
       } else {
         unit = unit_at(params, next);
         next += static_cast<int>(gridDim.x);
