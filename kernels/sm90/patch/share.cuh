@@ -88,6 +88,7 @@ __device__ __forceinline__ Sum sum_of(const Params& params, const Unit& unit, in
   return {part, parts, &params.counters[params.tiles + index], params.partials + left * Sum::kVectors<T> + threadIdx.x};
 }
 
+// A part's sums, to memory as threads hold them, and from there.
 template <typename T>
 __device__ __forceinline__ void leave(float4* target, const typename Mainloop<T>::Accumulators& accumulators) {
 #pragma unroll
