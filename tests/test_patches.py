@@ -6,12 +6,13 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
+import convmin
 import pytest
 import torch
 from convmin import _C
 from plans import DEVICES, describe
 from runner import check_problem
-from support import STORAGES, Problem
+from support import STORAGES, Problem, fp32_class
 
 H200 = DEVICES["H200"].as_dict()
 HALF, BRAIN, FLOAT = torch.float16, torch.bfloat16, torch.float32
@@ -29,7 +30,7 @@ CUT_SUMS = [
     Problem(n=60, c=400, h=130, w=3, k=66, r=1, s=3, stride=(2, 2), padding=(2, 0), groups=2, bias=False, dtype=HALF),
     Problem(n=60, c=136, h=130, w=7, k=33, r=1, s=3, stride=(2, 2), padding=(2, 0), dilation=(3, 1), bias=False),
     Problem(n=9, c=400, h=80, w=3, k=272, r=2, s=3, padding=(2, 1), dilation=(1, 2), groups=2),
-    Problem(n=9, c=400, h=33, w=3, k=800, r=2, s=3, padding=(2, 1), dilation=(3, 2), groups=2),
+    Problem(n=20, c=400, h=20, w=3, k=528, padding=(2, 1), dilation=(1, 2), groups=2, bias=False),
     Problem(n=60, c=200, h=130, w=5, k=33, r=2, s=3, dilation=(3, 2), bias=False),
     Problem(n=9, c=264, h=130, w=5, k=400, r=1, s=3, stride=(1, 3), padding=(2, 1), dilation=(1, 2)),
     Problem(n=60, c=264, h=130, w=5, k=200, r=1, s=3, stride=(2, 1), padding=(1, 0), dilation=(2, 2), dtype=HALF),
@@ -120,7 +121,7 @@ def test_blocks_have_equal_shares() -> None:
 
 
 def test_shares_end_within_sums() -> None:
-    """Of large tiles and small, that run on and do not, whose minima meet and do not."""
+    """Large tiles that run on and do not, small ones that do; minima that meet and do not."""
     met = set()
     for problem in stored(CUT_SUMS):
         plan = plan_of(problem)
@@ -189,3 +190,23 @@ def test_clusters_of_the_largest_tile() -> None:
 @pytest.mark.parametrize("problem", LARGEST, ids=str)
 def test_largest_tile(problem: Problem) -> None:
     check_problem(problem, "cuda", "sm90_patch", class_of(problem))
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", [HALF, FLOAT], ids=str)
+def test_cut_sums_repeat_to_the_bit(dtype: torch.dtype) -> None:
+    """Whichever of two blocks is the second to come, as other streams delay them."""
+    problem = Problem(n=60, c=264, h=130, w=5, k=200, r=1, s=3, stride=(2, 1), padding=(1, 0), dtype=dtype)
+    assert plan_of(problem)["grains"] > 1
+    x, weight, bias = problem.tensors("cuda")
+    streams = [torch.cuda.Stream() for _ in range(3)]
+    with fp32_class("tf32"), convmin.force_kernel("sm90_patch"):
+        first = convmin.conv2d_scale_min(x, weight, bias, problem.scale, **problem.kwargs())
+        torch.cuda.synchronize()
+        for _ in range(20):
+            results = []
+            for stream in streams:
+                with torch.cuda.stream(stream):
+                    results.append(convmin.conv2d_scale_min(x, weight, bias, problem.scale, **problem.kwargs()))
+            torch.cuda.synchronize()
+            assert all(torch.equal(result, first) for result in results)

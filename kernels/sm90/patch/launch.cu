@@ -165,6 +165,7 @@ __global__ void __launch_bounds__(kThreads) fill_a_multiprocessor() {}
 
 int launch(const Problem& problem, const Plan& plan, const Arguments& arguments, cudaStream_t stream) {
   Params params = make_params(problem, plan, arguments);
+  if (params.share < plan.grains) return cudaErrorInvalidValue;  // a sum would be cut twice
   const std::int64_t operand = kRowBytes / plan.tile_k;
   const void* const input = params.source.blocks > 0 ? params.copy : arguments.input;
   cudaError_t error = describe(boxes_of_input(problem, plan), operand, input, &params.input);

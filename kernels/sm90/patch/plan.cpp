@@ -129,11 +129,12 @@ void weigh(const Problem& problem, const Device& device, double counters, Choice
     const std::int64_t of_tile = blocks * grains, all = choice->tiles * of_tile;
     if (of_tile == 1 || all >= std::int64_t{1} << 30) continue;
     const std::int64_t least = all / device.sm_count, share = ceil_divide(all, device.sm_count);
-    const std::int64_t splits = blocks > 1 ? std::min(of_tile, (of_tile - 1) / least + 2) : 1;
+    const std::int64_t splits = blocks > 1 ? (of_tile - 2) / least + 2 : 1;  // at most; so many most often:
+    const double sharing = static_cast<double>(std::min(splits, ceil_divide(of_tile * device.sm_count, all) + 1));
     const double chunk = chunk_cycles(grains > 1 ? 1.0 : static_cast<double>(blocks_n + 1) / 2, kBytesPerCycle);
     const double cut = grains > 1 ? kCyclesPerCut + outputs * (2 * kCyclesPerSum + kCyclesPerResult) : 0;
     const double cost = static_cast<double>(ceil_divide(share, of_tile) + 1) * kCyclesPerUnit + cut + counters +
-                        (splits > 1 ? kCyclesPerMeeting : 0) +
+                        (splits > 1 ? kCyclesPerMeeting + (sharing - 1) * kCyclesPerSplit : 0) +
                         static_cast<double>(share) / static_cast<double>(grains) *
                             (static_cast<double>(chunks) * chunk + outputs * kCyclesPerResult);
     take(grains > 1 ? kWorthACut * cost : cost, splits, 1, grains, chunk, false);

@@ -57,7 +57,8 @@ __device__ __forceinline__ int count_in(const Shared& shared, int* counter) {
   return before;
 }
 
-// Until all of `count` have counted themselves in.
+// Until all of `count` have counted themselves in. A loop that one thread waits in would have the compiler take the
+// warps for diverged, and each wgmma wait for the one before; this one they leave together.
 __device__ __forceinline__ void await(const int* counter, int count) {
   while (ptx::uniform(*static_cast<const volatile int*>(counter)) < count) {
   }
