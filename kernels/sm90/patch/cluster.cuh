@@ -12,9 +12,8 @@ namespace convmin::sm90::patch {
 template <typename T>
 struct Cluster {
   using Min = typename Epilogue<T>::Min;
-  static constexpr int kVectors = T::kTileN / 8;  // of a subtile's sums in a thread
-  static constexpr int kVectorBytes = 128 * 16;   // of a warpgroup's threads
-  static constexpr int kSumsBytes = kConsumers * T::kPerConsumer * kVectors * kVectorBytes;
+  static constexpr int kVectorBytes = 128 * 16;  // of a warpgroup's threads
+  static constexpr int kSumsBytes = kConsumers * T::kSumVectors * kVectorBytes;
 
   const Params& params;
   const Shared& shared;
@@ -31,32 +30,14 @@ struct Cluster {
   // would make the code between two multiplications diverge for the compiler, which then has them wait for each other.
   __device__ __forceinline__ void add_parts(typename Mainloop<T>::Accumulators& accumulators) const {
     ptx::named_barrier_wait(kBarrier, kConsumerThreads);  // the other warpgroup reads the stages no more
-#pragma unroll
-    for (int i = 0; i < T::kPerConsumer; ++i) {
-#pragma unroll
-      for (int j = 0; j < kVectors; ++j) {
-        const float* d = &accumulators[i][4 * j];
-        ptx::store_shared_16(sums(i, j), make_float4(d[0], d[1], d[2], d[3]));
-      }
-    }
+    for_each_vector<T>(accumulators, [&](const float* d, int i) { ptx::store_shared_16(sums(i), vector_of(d)); });
     ptx::cluster_arrive();
     ptx::cluster_wait();
-#pragma unroll
-    for (auto& subtile : accumulators) {
-#pragma unroll
-      for (float& sum : subtile) sum = 0.0f;
-    }
+    clear<T>(accumulators);
     for (int part = 0; part < (adds() ? params.parts : 0); ++part) {
-      const std::uint32_t first = ptx::in_block(sums(0, 0), unit.split * params.parts + part);
-#pragma unroll
-      for (int i = 0; i < T::kPerConsumer; ++i) {
-#pragma unroll
-        for (int j = 0; j < kVectors; ++j) {
-          float* d = &accumulators[i][4 * j];
-          const float4 sum = ptx::load_cluster_16(first + (i * kVectors + j) * kVectorBytes);
-          d[0] += sum.x, d[1] += sum.y, d[2] += sum.z, d[3] += sum.w;
-        }
-      }
+      const std::uint32_t first = ptx::in_block(sums(0), unit.split * params.parts + part);
+      for_each_vector<T>(accumulators,
+                         [&](float* d, int i) { add(ptx::load_cluster_16(first + i * kVectorBytes), d); });
     }
   }
 
@@ -86,9 +67,9 @@ struct Cluster {
   }
 
  private:
-  // Where a thread leaves a vector of a subtile's sums, and a pixel's minimum.
-  __device__ __forceinline__ std::uint32_t sums(int i, int j) const {
-    return shared.stages + ((warpgroup * T::kPerConsumer + i) * kVectors + j) * kVectorBytes + threadIdx.x % 128 * 16;
+  // Where a thread leaves a vector of its sums, and a pixel's minimum.
+  __device__ __forceinline__ std::uint32_t sums(int i) const {
+    return shared.stages + (warpgroup * T::kSumVectors + i) * kVectorBytes + threadIdx.x % 128 * 16;
   }
   __device__ __forceinline__ std::uint32_t minimum(int i) const {
     const int pixel = (warpgroup * T::kPerConsumer + i) * kSubtile + Pixels::in_subtile(Epilogue<T>::pixel_of_lane());

@@ -72,7 +72,7 @@ struct Sum {
   float4* left;  // by each part, or by the first of two: as its threads hold it
 
   template <typename T>
-  static constexpr int kVectors = T::kPerConsumer * (T::kTileN / 8) * kConsumerThreads;
+  static constexpr int kVectors = T::kSumVectors * kConsumerThreads;
 };
 
 // Of a unit's tile of output channels; of one part where the unit has all of it.
@@ -89,30 +89,39 @@ __device__ __forceinline__ Sum sum_of(const Params& params, const Unit& unit, in
   return {part, parts, &params.counters[params.tiles + index], params.partials + left * Sum::kVectors<T> + threadIdx.x};
 }
 
-// A part's sums, to memory as threads hold them, and from there.
-template <typename T>
-__device__ __forceinline__ void leave(float4* target, const typename Mainloop<T>::Accumulators& accumulators) {
+// Calls visit(sums, i) for each of a thread's vectors of four sums.
+template <typename T, typename Visit>
+__device__ __forceinline__ void for_each_vector(typename Mainloop<T>::Accumulators& accumulators, Visit&& visit) {
+  constexpr int kOfSubtile = T::kSumVectors / T::kPerConsumer;
 #pragma unroll
   for (int i = 0; i < T::kPerConsumer; ++i) {
 #pragma unroll
-    for (int j = 0; j < T::kTileN / 8; ++j) {
-      const float* d = &accumulators[i][4 * j];
-      __stcg(target + (i * (T::kTileN / 8) + j) * kConsumerThreads, make_float4(d[0], d[1], d[2], d[3]));
-    }
+    for (int j = 0; j < kOfSubtile; ++j) visit(&accumulators[i][4 * j], i * kOfSubtile + j);
   }
 }
 
+__device__ __forceinline__ float4 vector_of(const float* d) { return make_float4(d[0], d[1], d[2], d[3]); }
+__device__ __forceinline__ void add(const float4& sum, float* d) {
+  d[0] += sum.x, d[1] += sum.y, d[2] += sum.z, d[3] += sum.w;
+}
+
 template <typename T>
-__device__ __forceinline__ void add(const float4* source, typename Mainloop<T>::Accumulators& accumulators) {
+__device__ __forceinline__ void clear(typename Mainloop<T>::Accumulators& accumulators) {
 #pragma unroll
-  for (int i = 0; i < T::kPerConsumer; ++i) {
+  for (auto& subtile : accumulators) {
 #pragma unroll
-    for (int j = 0; j < T::kTileN / 8; ++j) {
-      float* d = &accumulators[i][4 * j];
-      const float4 sum = __ldcg(source + (i * (T::kTileN / 8) + j) * kConsumerThreads);
-      d[0] += sum.x, d[1] += sum.y, d[2] += sum.z, d[3] += sum.w;
-    }
+    for (float& sum : subtile) sum = 0.0f;
   }
+}
+
+// A part's sums: left in memory as threads hold them, and added from there.
+template <typename T>
+__device__ __forceinline__ void leave(float4* target, typename Mainloop<T>::Accumulators& accumulators) {
+  for_each_vector<T>(accumulators, [&](const float* d, int i) { __stcg(target + i * kConsumerThreads, vector_of(d)); });
+}
+template <typename T>
+__device__ __forceinline__ void add_left(const float4* source, typename Mainloop<T>::Accumulators& accumulators) {
+  for_each_vector<T>(accumulators, [&](float* d, int i) { add(__ldcg(source + i * kConsumerThreads), d); });
 }
 
 // Leaves a part of a sum in memory; the block that comes last returns true with the sum of all, added in an order that
@@ -129,17 +138,13 @@ __device__ __forceinline__ bool add_parts(const Shared& shared, const Sum& sum,
     }
     // The first runs, so it is not waited for long.
     if (before == 1) await(sum.counter, 3);
-    add<T>(sum.left, accumulators);
+    add_left<T>(sum.left, accumulators);
     return true;
   }
   leave<T>(sum.left + sum.part * Sum::kVectors<T>, accumulators);
   if (count_in(shared, sum.counter) < sum.parts - 1) return false;
-#pragma unroll
-  for (auto& subtile : accumulators) {
-#pragma unroll
-    for (float& value : subtile) value = 0.0f;
-  }
-  for (int part = 0; part < sum.parts; ++part) add<T>(sum.left + part * Sum::kVectors<T>, accumulators);
+  clear<T>(accumulators);
+  for (int part = 0; part < sum.parts; ++part) add_left<T>(sum.left + part * Sum::kVectors<T>, accumulators);
   return true;
 }
 

@@ -23,6 +23,7 @@ struct Traits {
   static constexpr int kPacks = kChunk / kPack;
   static constexpr int kSteps = kRowBytes / 32;  // of the tensor cores, in a chunk
   static constexpr int kStageBytes = kTileN * kRowBytes;
+  static constexpr int kSumVectors = kPerConsumer * kTileN / 8;  // of 16 bytes, a thread's
   static constexpr int kStartRegisters = 168;
   static constexpr int kConsumerRegisters = 216;
   static constexpr int kProducerRegisters = 72;
