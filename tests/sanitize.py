@@ -150,7 +150,7 @@ def candidates() -> list[Problem]:
     return sorted((p for p in problems if p.n != 0), key=lambda problem: problem.products)
 
 
-def variant_of(problem: Problem, plan: _C.Plan, device: _C.Device, indices: bool) -> Variant:
+def variant_of(problem: Problem, plan: _C.Plan, indices: bool) -> Variant:
     dtype = str(problem.dtype).removeprefix("torch.")
     loops: tuple[int, ...] = (plan["splits"] > 1,)
     if plan["kernel"] == "sm80":
@@ -203,7 +203,7 @@ def choose(device: _C.Device, kernels: list[str]) -> dict[Variant, list[Case]]:
                     plan = _C.plan(describe(problem, precision, indices), device, kernel)
                     if not plan["accepted"]:
                         continue
-                    cases = chosen.setdefault(variant_of(problem, plan, device, indices), [])
+                    cases = chosen.setdefault(variant_of(problem, plan, indices), [])
                     traits = (problem.bias, max(problem.padding) > 0)
                     if not cases or (len(cases) < 2 and traits != (cases[0][0].bias, max(cases[0][0].padding) > 0)):
                         cases.append((problem, precision, indices))
