@@ -406,8 +406,8 @@ def test_explain_for_a_device_that_is_not_there() -> None:
 
 
 def test_the_sanitizer_meets_every_variant() -> None:
-    """Each kernel, tile and split that random problems lead to is among those that `make sanitize` runs, which plans for
-    24 multiprocessors."""
+    """Each kernel, tile and split that random problems lead to is among those that `make sanitize` runs, which
+    plans for 24 multiprocessors."""
     device = DEVICES["H200"].as_dict()
     clusters = tuple(count * 24 // device["sm_count"] for count in device["clusters"])
     kernels = convmin.build_info()["kernels"] or ["simt"]
