@@ -5,6 +5,8 @@
 #include <iterator>
 #include <utility>
 
+#include "common/dependent_launch.cuh"
+#include "ptx/griddepcontrol.cuh"
 #include "simt/epilogue.cuh"
 #include "simt/launch.h"
 #include "simt/pack.cuh"
@@ -51,6 +53,7 @@ __global__ void __launch_bounds__(T::kThreads, kBlocksPerSm)
     conv_scale_min_simt_tiles(const __grid_constant__ Params params, const __grid_constant__ Fallback tiles) {
   static_assert(T::kTileM == kFallbackTile, "one block, one noted tile");
   __shared__ SharedStorage<T> shared;
+  ptx::wait_for_prerequisites();
   // Little is kept across a tile, and read again instead: the mainloop has use for every register.
   for (unsigned i = blockIdx.x; i < tile_count(params, tiles); i += gridDim.x) {
     compute_tile<T>(params, shared, *tiles.everything != 0 ? std::int64_t{i} * T::kTileM : tiles.tiles[i], 0);
@@ -103,8 +106,8 @@ int launch_noted_tiles(const Params& params, const Plan& plan, const Fallback& t
   constexpr Tile kTile = kFallbackShape;
   using T = Traits<float, kGather, kTile.m, kTile.n, kTile.thread_m, kTile.thread_n>;
   conv_scale_min_simt_pack<float><<<pack_blocks(params, tiles), kPackThreads, 0, stream>>>(params, tiles);
-  conv_scale_min_simt_tiles<T><<<static_cast<unsigned>(plan.blocks), T::kThreads, 0, stream>>>(params, tiles);
-  return static_cast<int>(cudaGetLastError());
+  return launch_dependent(conv_scale_min_simt_tiles<T>, true, static_cast<unsigned>(plan.blocks), T::kThreads, 0,
+                          stream, 1, params, tiles);
 }
 
 }  // namespace convmin::simt

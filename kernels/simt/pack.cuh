@@ -6,6 +6,7 @@
 
 #include "common/convert.cuh"
 #include "common/fallback.h"
+#include "ptx/griddepcontrol.cuh"
 #include "simt/params.h"
 
 namespace convmin::simt {
@@ -22,6 +23,7 @@ inline unsigned pack_blocks(const Params& params, const Fallback& tiles) {
 template <typename Element>
 __global__ void conv_scale_min_simt_pack(const __grid_constant__ Params params,
                                          const __grid_constant__ Fallback tiles) {
+  ptx::launch_dependents();
   if (tiles.count != nullptr && *tiles.count == 0 && *tiles.everything == 0) return;
   using Accum = typename Numeric<Element>::Accum;
   const auto rows = static_cast<unsigned>(params.groups * params.packed_reduction);

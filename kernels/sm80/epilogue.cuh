@@ -109,7 +109,7 @@ class Epilogue {
     float factor, addend;
   };
   __device__ __forceinline__ float factor_of(int channel) const {
-    if constexpr (T::kScaled) return sign_ * __ldg(&params_.channel_factor[channel]);
+    if constexpr (T::kScaled) return sign_ * params_.channel_factor[channel];
     return sign_;
   }
   __device__ __forceinline__ float bias_of(int channel) const {

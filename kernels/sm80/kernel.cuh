@@ -6,7 +6,8 @@
 #include <type_traits>
 #include <utility>
 
-#include "common/start.cuh"
+#include "common/dependent_launch.cuh"
+#include "ptx/griddepcontrol.cuh"
 #include "sm80/epilogue.cuh"
 #include "sm80/launch.h"
 #include "sm80/pack.cuh"
@@ -20,9 +21,6 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads, T::kTile.blocks_per_sm)
     conv_scale_min_sm80(const __grid_constant__ Params params) {
   extern __shared__ __align__(16) std::uint8_t shared[];
-  if constexpr (T::kScaled) {
-    if (leaves_everything<T>(params)) return;
-  }
   const Share share(params, shared);
   // Of a block of output channels, and of all; what is still to do counts down.
   const int block_stages = T::kTile.shares_sums ? share.stages : params.stages;
@@ -30,7 +28,6 @@ __global__ void __launch_bounds__(kThreads, T::kTile.blocks_per_sm)
 
   Producer<T> producer(params, shared, share);
   const Mainloop<T> mainloop(params, shared, BlockTile(params, share.tile));
-  const Epilogue<T> epilogue(params, shared);
   __syncthreads();  // the tables
 
   if constexpr (T::kCopies) {
@@ -42,6 +39,12 @@ __global__ void __launch_bounds__(kThreads, T::kTile.blocks_per_sm)
     producer.fill_patch();
     producer.next_stage();
   }
+  // Until here nothing was needed of what the launch before writes: it may still be packing.
+  ptx::wait_for_prerequisites();
+  if constexpr (T::kScaled) {
+    if (leaves_everything<T>(params)) return;
+  }
+  const Epilogue<T> epilogue(params, shared);
 #pragma unroll
   for (int step = 0; step < kWeightStages - 1; ++step) {
     if (step < steps) producer.load_weight(step * T::kWeightBytes);
@@ -148,11 +151,15 @@ template <typename Element, typename Operand, Gather kGather, int kTile>
 int launch_tile(const Params& params, const Plan& plan, cudaStream_t stream) {
   using T = Traits<Element, Operand, kGather, kTile>;
   pack<T>(params, stream);
-  if constexpr (T::kSpecialized) {
-    return start(conv_scale_min_sm80_specialized<T>, plan.blocks, T::kThreads, plan.shared_memory, params, stream);
-  } else {
-    return start(conv_scale_min_sm80<T>, plan.blocks, T::kThreads, plan.shared_memory, params, stream);
-  }
+  constexpr auto kKernel = [] {
+    if constexpr (T::kSpecialized) {
+      return conv_scale_min_sm80_specialized<T>;
+    } else {
+      return conv_scale_min_sm80<T>;
+    }
+  }();
+  return launch_dependent(kKernel, true, static_cast<unsigned>(plan.blocks), T::kThreads, plan.shared_memory, stream, 1,
+                          params);
 }
 
 // Launches the tile of the table that the plan names.

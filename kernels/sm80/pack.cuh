@@ -5,6 +5,7 @@
 
 #include "common/load.cuh"
 #include "common/scaled_filter.cuh"
+#include "ptx/griddepcontrol.cuh"
 #include "sm80/operand.cuh"
 #include "sm80/params.h"
 #include "sm80/traits.h"
@@ -121,6 +122,7 @@ class Filter {
 // Threads have a pair each; where all of a filter decide on its scale, a block has the filter.
 template <typename T>
 __global__ void __launch_bounds__(kPackThreads<T>) conv_scale_min_sm80_pack(const __grid_constant__ Params params) {
+  ptx::launch_dependents();
   const int thread = static_cast<int>(threadIdx.x), pairs = params.steps * Filter<T>::kPairs;
   const std::int64_t first = std::int64_t{blockIdx.x} * kPackThreads<T> + thread;
   for (std::int64_t i = first; i < params.counter_count; i += std::int64_t{gridDim.x} * kPackThreads<T>) {

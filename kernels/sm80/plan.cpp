@@ -356,6 +356,13 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   }
 
   if (tile.specialized) blocks = std::min<std::int64_t>(blocks, device.sm_count);
+  // Blocks begin under the launch that packs (kernel.cuh), wherever it leaves room first. As much shared memory as this
+  // keeps a multiprocessor from having more of them than its even share.
+  std::int64_t shared_memory = shape.shared_memory;
+  const std::int64_t share = ceil_divide(blocks, device.sm_count);
+  if (device.major >= 9 && share < best.per_sm) {
+    shared_memory = std::max(shared_memory, device.shared_memory_per_sm / (share + 1));
+  }
   plan->precision = Precision::kTf32;
   plan->gather = best.layout.gather;
   plan->stages = static_cast<int>(shape.patch_slots);
@@ -372,7 +379,7 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   plan->parts = static_cast<int>(best.parts);
   plan->blocks = blocks;
   plan->threads = threads_of(tile);
-  plan->shared_memory = static_cast<int>(shape.shared_memory);
+  plan->shared_memory = static_cast<int>(shared_memory);
   plan->workspace_bytes = workspace(problem, *plan).bytes;
   plan->reason = tile.reason;
   return nullptr;

@@ -13,6 +13,7 @@
 // before it: the others need nothing of the multiplying warps to get there.
 #pragma once
 
+#include "ptx/griddepcontrol.cuh"
 #include "ptx/warpgroup.cuh"
 #include "sm80/producer.cuh"
 #include "sm80/range.cuh"
@@ -114,6 +115,7 @@ template <typename T>
 __global__ void __launch_bounds__(T::kThreads, T::kTile.blocks_per_sm)
     conv_scale_min_sm80_specialized(const __grid_constant__ Params params) {
   extern __shared__ __align__(16) std::uint8_t shared[];
+  ptx::wait_for_prerequisites();
   if constexpr (T::kScaled) {
     if (leaves_everything<T>(params)) return;
   }

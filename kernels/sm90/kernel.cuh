@@ -2,10 +2,10 @@
 // each block walks down strips of 128 output pixels, so that an input row is read once and serves all its output rows.
 #pragma once
 
+#include "common/dependent_launch.cuh"
 #include "ptx/griddepcontrol.cuh"
 #include "ptx/hold.cuh"
 #include "ptx/named_barrier.cuh"
-#include "sm90/dependent_launch.cuh"
 #include "sm90/epilogue.cuh"
 #include "sm90/launch.h"
 #include "sm90/mainloop.cuh"
@@ -226,7 +226,7 @@ template <typename T>
 cudaError_t launch_variant(const Params& params, const Plan& plan, cudaStream_t stream) {
   conv_scale_min_sm90_pack<T><<<params.blocks_n * T::kTileN, kPackThreads, 0, stream>>>(params);
   return launch_dependent(conv_scale_min_sm90<T>, true, static_cast<unsigned>(plan.blocks), kThreads,
-                          plan.shared_memory, stream, params);
+                          plan.shared_memory, stream, 1, params);
 }
 
 template <typename Element, Gather kGather, int kTileN>

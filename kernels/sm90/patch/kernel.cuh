@@ -2,10 +2,10 @@
 // pixels; the input under it is in shared memory once for all taps, the weight streams past it.
 #pragma once
 
+#include "common/dependent_launch.cuh"
 #include "ptx/griddepcontrol.cuh"
 #include "ptx/named_barrier.cuh"
 #include "ptx/warpgroup.cuh"
-#include "sm90/dependent_launch.cuh"
 #include "sm90/epilogue.cuh"
 #include "sm90/patch/cluster.cuh"
 #include "sm90/patch/launch.h"
@@ -161,7 +161,7 @@ cudaError_t launch_variant(const Params& params, const Plan& plan, cudaStream_t 
   const int blocks = filter_blocks<Prepared>(params) + params.source.blocks;
   if (blocks > 0) conv_scale_min_sm90_patch_prepare<Prepared><<<blocks, kPrepareThreads, 0, stream>>>(params);
   return launch_dependent(conv_scale_min_sm90_patch<T>, blocks > 0, static_cast<unsigned>(plan.blocks), kThreads,
-                          plan.shared_memory, stream, params, plan.cluster);
+                          plan.shared_memory, stream, plan.cluster, params);
 }
 
 template <typename Element, typename Operand, int kTileN, int kPerConsumer, bool kWithIndices>
