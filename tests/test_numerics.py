@@ -323,7 +323,7 @@ SPECIALIZED_HOSTILE += [
 ]
 # What it gives blocks that share a tile's sums, of which each sees some of a pixel's channels: the same ways.
 SHARED_HOSTILE = [
-    problem.replace(n=1, c=256, h=28, w=w, k=256)
+    problem.replace(n=1, c=512, h=28, w=w, k=512)
     for problem in HOSTILE
     for w in (28, 27)
     if problem.dtype != torch.float64 and problem.storage == problem.weight_storage

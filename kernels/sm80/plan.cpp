@@ -56,23 +56,25 @@ Axis axis_of(std::int64_t taps, std::int64_t stride, std::int64_t dilation) {
   return {step, stride / step, (taps - 1) * (dilation / step) + 1};
 }
 
-// Estimated cycles of a multiprocessor. A tensor core's rate by mma.sync on Hopper; the rest counts instructions.
-constexpr double kCyclesPerOutput = 0.025;  // of a step: 64 bytes of the reduction
-constexpr double kCyclesPerResult = 0.02;   // of the epilogue, for an output of a block
-constexpr double kCyclesOfScaling = 9000;   // setting to zero, and two launches that find nothing
-constexpr double kCyclesPerBlock = 2000;    // tables and the first loads
-constexpr double kCyclesPerPartial = 0.06;  // of a partial sum, written or read
-constexpr double kCyclesPerTile = 500;      // of a specialized tile: its tables, and its results on their way out
-// Four warps that only load take so much longer for a pixel than what is stated below: they wait for what they load. It
-// counts where it is more than the multiplication, which it runs beside; their instructions always do, but a scheduler
+// Estimated cycles of a multiprocessor. The constants are those with which, of 2400 plans that 212 problems were
+// measured with on Hopper, the least estimate is the fastest or next to it (docs/sm80.md).
+constexpr double kCyclesPerOutput = 0.02;   // of a step: 64 bytes of the reduction
+constexpr double kCyclesPerResult = 0.095;  // of the epilogue, for an output of a block
+constexpr double kCyclesOfScaling = 24000;  // setting to zero, a longer packing, and two launches that find nothing
+constexpr double kCyclesPerBlock = 6200;    // its launch, tables and first loads
+constexpr double kCyclesPerPartial = 0.09;  // of a partial sum, written or read
+constexpr double kCyclesPerTile = 3900;     // of a specialized tile: its tables, and its results on their way out
+// A block alone waits for what it loads, at each stage; where there are more, one loads while another multiplies.
+constexpr double kAloneLoading = 2.6, kAlonePerStage = 300;
+// Four warps that only load wait too, but beside the multiplication; their instructions always count, but a scheduler
 // has most of its slots free.
-constexpr double kLoadingAlone = 2, kLoadingBeside = 0.3;
+constexpr double kLoadingAlone = 0.6, kLoadingBeside = 0.18;
 double cycles_per_pixel(const Tile& tile, const Layout& layout, bool scaled) {  // of a stage's patch: 64 bytes
   switch (layout.gather) {
-    case Gather::kChannels: return scaled || tile.specialized ? 4 : 1;  // through registers; past them
-    case Gather::kPixels: return layout.chunk == 16 ? 3.5 : 7;          // a load for each element
-    case Gather::kTaps: return layout.chunk == 16 ? 6.5 : 13;           // and a table's entry
-    case Gather::kQuads: return scaled ? 3 : 1.7;  // a quarter of the instructions of kPixels; with its range, half
+    case Gather::kChannels: return scaled || tile.specialized ? 8 : 2.7;     // through registers; past them
+    case Gather::kPixels: return scaled ? 25 : layout.chunk == 16 ? 7 : 14;  // a load for each element
+    case Gather::kTaps: return layout.chunk == 16 ? 5 : 10;                  // and a table's entry
+    case Gather::kQuads: return scaled ? 11 : 3.4;                           // of four pixels a load; with its range
   }
   return 0;
 }
@@ -133,21 +135,25 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
   if (tile.shares_sums && choice->splits == channel_blocks && tiles > 0) {
     most_parts = std::clamp<std::int64_t>(std::min(resident, most) / (tiles * channel_blocks), 1, shape.stages);
   }
-  const double rate = (chunk_of(problem, choice->scaled) == 16 ? 2 : 1) /
-                      (tile.efficiency * (per_sm == 1 ? 0.6 : 1.0) * (choice->layout.padded ? 1.0 : 0.9));
-  const double stage = static_cast<double>(shape.taps) * outputs * kCyclesPerOutput * rate +
-                       patch_cycles(tile, shape, choice->layout, choice->scaled);
+  const double rate =
+      (chunk_of(problem, choice->scaled) == 16 ? 2 : 1) / (tile.efficiency * (choice->layout.padded ? 1.0 : 0.9));
+  const double multiply = static_cast<double>(shape.taps) * outputs * kCyclesPerOutput * rate;
+  const double load = patch_cycles(tile, shape, choice->layout, choice->scaled);
   for (std::int64_t parts = 1; parts <= most_parts; ++parts) {
-    const double one =
-        kCyclesPerBlock +
-        static_cast<double>(ceil_divide(channel_blocks, choice->splits)) *
-            (static_cast<double>(ceil_divide(shape.stages, parts)) * stage + outputs * kCyclesPerResult) +
-        (parts > 1 ? static_cast<double>(1 + parts) * outputs * kCyclesPerPartial : 0);
+    // Of so many blocks at a time on a multiprocessor.
+    const auto cycles_of = [&](std::int64_t count) {
+      if (count == 0) return 0.0;
+      const double stage =
+          std::max(static_cast<double>(count) * (multiply + load), multiply + kAloneLoading * load + kAlonePerStage);
+      const double results = outputs * kCyclesPerResult * static_cast<double>(std::max<std::int64_t>(count, 2));
+      return kCyclesPerBlock +
+             static_cast<double>(ceil_divide(channel_blocks, choice->splits)) *
+                 (static_cast<double>(ceil_divide(shape.stages, parts)) * stage + results) +
+             (parts > 1 ? static_cast<double>(1 + parts) * outputs * kCyclesPerPartial : 0);
+    };
     const std::int64_t blocks = tiles * choice->splits * parts;
     const std::int64_t rest = ceil_divide(blocks % resident, device.sm_count);  // of the last wave, a multiprocessor
-    // A block alone on a multiprocessor takes longer than its share.
-    const double cost =
-        one * (static_cast<double>(blocks / resident * per_sm) + (rest == 1 ? 1.4 : static_cast<double>(rest)));
+    const double cost = static_cast<double>(blocks / resident) * cycles_of(per_sm) + cycles_of(rest);
     if (cost < choice->cost) choice->cost = cost, choice->parts = parts;
   }
   if (choice->scaled) choice->cost += kCyclesOfScaling;
