@@ -145,6 +145,7 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
       if (count == 0) return 0.0;
       const double stage =
           std::max(static_cast<double>(count) * (multiply + load), multiply + kAloneLoading * load + kAlonePerStage);
+      // An epilogue by itself waits for its shuffles, as long as two side by side take.
       const double results = outputs * kCyclesPerResult * static_cast<double>(std::max<std::int64_t>(count, 2));
       return kCyclesPerBlock +
              static_cast<double>(ceil_divide(channel_blocks, choice->splits)) *
@@ -365,7 +366,7 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   // Blocks begin under the launch that packs (kernel.cuh), wherever it leaves room first. As much shared memory as this
   // keeps a multiprocessor from having more of them than its even share.
   std::int64_t shared_memory = shape.shared_memory;
-  const std::int64_t share = ceil_divide(blocks, device.sm_count);
+  const std::int64_t share = std::max<std::int64_t>(ceil_divide(blocks, device.sm_count), 1);
   if (device.major >= 9 && share < best.per_sm) {
     shared_memory = std::max(shared_memory, device.shared_memory_per_sm / (share + 1));
   }
