@@ -65,7 +65,7 @@ constexpr double kCyclesPerBlock = 6200;    // its launch, tables and first load
 constexpr double kCyclesPerPartial = 0.09;  // of a partial sum, written or read
 constexpr double kCyclesPerTile = 3900;     // of a specialized tile: its tables, and its results on their way out
 // A block alone waits for what it loads, at each stage; where there are more, one loads while another multiplies.
-constexpr double kAloneLoading = 2.6, kAlonePerStage = 300;
+constexpr double kWaitingPerLoad = 2.6, kWaitingPerStage = 300;
 // Four warps that only load wait too, but beside the multiplication; their instructions always count, but a scheduler
 // has most of its slots free.
 constexpr double kLoadingAlone = 0.6, kLoadingBeside = 0.18;
@@ -88,10 +88,17 @@ struct Choice {
   Shape shape{};
 };
 
-double patch_cycles(const Tile& tile, const Shape& shape, const Layout& layout, bool scaled) {
+// Of a stage.
+double load_cycles(const Choice& choice) {
+  const Shape& shape = choice.shape;
   // With what quads bring beside the patch.
   const std::int64_t brought = shape.row_quads > 0 ? shape.patch_rows * shape.row_quads * kQuad : shape.patch_pixels;
-  return static_cast<double>(brought) * cycles_per_pixel(tile, layout, scaled);
+  return static_cast<double>(brought) * cycles_per_pixel(*choice.tile, choice.layout, choice.scaled);
+}
+double multiply_cycles(const Choice& choice) {
+  const Tile& tile = *choice.tile;
+  const double rate = (choice.layout.chunk == 16 ? 2 : 1) / (tile.efficiency * (choice.layout.padded ? 1.0 : 0.9));
+  return static_cast<double>(choice.shape.taps) * (static_cast<double>(tile.m) * tile.n) * kCyclesPerOutput * rate;
 }
 
 // As weigh(), of a specialized tile.
@@ -102,9 +109,7 @@ void weigh_specialized(const Problem& problem, const Device& device, Choice* cho
   // Too few tiles of whole size: there is nothing to run ahead for.
   if (2 * problem.n * problem.oh * problem.ow < static_cast<std::int64_t>(tile.m) * device.sm_count) return;
   const double outputs = static_cast<double>(tile.m) * tile.n;
-  const double rate = 1 / (tile.efficiency * (choice->layout.padded ? 1.0 : 0.9));
-  const double load = patch_cycles(tile, shape, choice->layout, choice->scaled);
-  const double multiply = static_cast<double>(shape.taps) * outputs * kCyclesPerOutput * rate;
+  const double load = load_cycles(*choice), multiply = multiply_cycles(*choice);
   const double stage = std::max(multiply, kLoadingAlone * load) + kLoadingBeside * load;
   const double one = kCyclesPerTile + static_cast<double>(shape.group_blocks) *
                                           (static_cast<double>(shape.stages) * stage + outputs * kCyclesPerResult);
@@ -135,16 +140,13 @@ void weigh(const Problem& problem, const Device& device, Choice* choice) {
   if (tile.shares_sums && choice->splits == channel_blocks && tiles > 0) {
     most_parts = std::clamp<std::int64_t>(std::min(resident, most) / (tiles * channel_blocks), 1, shape.stages);
   }
-  const double rate =
-      (chunk_of(problem, choice->scaled) == 16 ? 2 : 1) / (tile.efficiency * (choice->layout.padded ? 1.0 : 0.9));
-  const double multiply = static_cast<double>(shape.taps) * outputs * kCyclesPerOutput * rate;
-  const double load = patch_cycles(tile, shape, choice->layout, choice->scaled);
+  const double load = load_cycles(*choice), multiply = multiply_cycles(*choice);
   for (std::int64_t parts = 1; parts <= most_parts; ++parts) {
     // Of so many blocks at a time on a multiprocessor.
     const auto cycles_of = [&](std::int64_t count) {
       if (count == 0) return 0.0;
-      const double stage =
-          std::max(static_cast<double>(count) * (multiply + load), multiply + kAloneLoading * load + kAlonePerStage);
+      const double stage = std::max(static_cast<double>(count) * (multiply + load),
+                                    multiply + kWaitingPerLoad * load + kWaitingPerStage);
       // An epilogue by itself waits for its shuffles, as long as two side by side take.
       const double results = outputs * kCyclesPerResult * static_cast<double>(std::max<std::int64_t>(count, 2));
       return kCyclesPerBlock +
