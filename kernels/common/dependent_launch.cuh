@@ -1,11 +1,11 @@
-// Launches a kernel that may begin under the one ahead of it in the stream, where that is the one that packs its
-// weight and says so (ptx::launch_dependents). It must not touch what that writes before ptx::wait_for_prerequisites().
-// In clusters of `cluster` blocks, if more than one.
+// Launches of kernels that may begin under the one ahead of them in the stream, where that is the one that packs their
+// weight and says so (ptx::launch_dependents).
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <map>
 #include <mutex>
 #include <utility>
@@ -14,30 +14,34 @@
 
 namespace convmin {
 
-// Whether code was compiled for a GPU that can, on the current device: else it would not wait.
-inline bool can_wait(const void* kernel) {
+// Whether the kernel's code on the current device is of an architecture that waits (ptx::wait_for_prerequisites). Code
+// for Hopper alone always is, and need not ask.
+template <typename... Params>
+bool can_wait(void (*kernel)(Params...)) {
   static std::mutex mutex;
   static std::map<std::pair<const void*, int>, bool> known;
   int device = 0;
   if (cudaGetDevice(&device) != cudaSuccess) return false;
+  const auto* code = reinterpret_cast<const void*>(kernel);
   const std::lock_guard<std::mutex> lock(mutex);
-  const auto [entry, is_new] = known.try_emplace({kernel, device}, false);
-  cudaFuncAttributes code{};
-  if (is_new && cudaFuncGetAttributes(&code, kernel) == cudaSuccess) {
-    entry->second = std::min(code.ptxVersion, code.binaryVersion) >= 90;
+  const auto [entry, is_new] = known.try_emplace({code, device}, false);
+  cudaFuncAttributes attributes{};
+  if (is_new && cudaFuncGetAttributes(&attributes, code) == cudaSuccess) {
+    entry->second = std::min(attributes.ptxVersion, attributes.binaryVersion) >= 90;
   }
   return entry->second;
 }
 
+// `dependent`: it can wait, and must not touch what the kernel ahead writes before it has. In clusters of `cluster`
+// blocks, if more than one.
 template <typename... Params>
-cudaError_t launch_dependent(void (*kernel)(Params...), bool dependent, unsigned blocks, int threads, int shared_memory,
-                             cudaStream_t stream, int cluster, const Params&... params) {
-  const void* const code = reinterpret_cast<const void*>(kernel);
-  const cudaError_t error = allow_shared_memory(code, shared_memory);
+cudaError_t launch_dependent(void (*kernel)(Params...), bool dependent, std::int64_t blocks, int threads,
+                             int shared_memory, cudaStream_t stream, int cluster, const Params&... params) {
+  const cudaError_t error = allow_shared_memory(reinterpret_cast<const void*>(kernel), shared_memory);
   if (error != cudaSuccess) return error;
   cudaLaunchAttribute attributes[2]{};
   unsigned count = 0;
-  if (dependent && can_wait(code)) {
+  if (dependent) {
     attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[count++].val.programmaticStreamSerializationAllowed = 1;
   }
@@ -46,7 +50,7 @@ cudaError_t launch_dependent(void (*kernel)(Params...), bool dependent, unsigned
     attributes[count++].val.clusterDim = {static_cast<unsigned>(cluster), 1, 1};
   }
   cudaLaunchConfig_t config{};
-  config.gridDim = blocks;
+  config.gridDim = static_cast<unsigned>(blocks);
   config.blockDim = static_cast<unsigned>(threads);
   config.dynamicSmemBytes = static_cast<std::size_t>(shared_memory);
   config.stream = stream;

@@ -106,8 +106,8 @@ int launch_noted_tiles(const Params& params, const Plan& plan, const Fallback& t
   constexpr Tile kTile = kFallbackShape;
   using T = Traits<float, kGather, kTile.m, kTile.n, kTile.thread_m, kTile.thread_n>;
   conv_scale_min_simt_pack<float><<<pack_blocks(params, tiles), kPackThreads, 0, stream>>>(params, tiles);
-  return launch_dependent(conv_scale_min_simt_tiles<T>, true, static_cast<unsigned>(plan.blocks), T::kThreads, 0,
-                          stream, 1, params, tiles);
+  constexpr auto kKernel = conv_scale_min_simt_tiles<T>;
+  return launch_dependent(kKernel, can_wait(kKernel), plan.blocks, T::kThreads, 0, stream, 1, params, tiles);
 }
 
 }  // namespace convmin::simt

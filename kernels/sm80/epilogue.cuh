@@ -109,6 +109,7 @@ class Epilogue {
     float factor, addend;
   };
   __device__ __forceinline__ float factor_of(int channel) const {
+    // Not as read-only: the packing may have written it since this kernel began.
     if constexpr (T::kScaled) return sign_ * params_.channel_factor[channel];
     return sign_;
   }

@@ -158,8 +158,7 @@ int launch_tile(const Params& params, const Plan& plan, cudaStream_t stream) {
       return conv_scale_min_sm80<T>;
     }
   }();
-  return launch_dependent(kKernel, true, static_cast<unsigned>(plan.blocks), T::kThreads, plan.shared_memory, stream, 1,
-                          params);
+  return launch_dependent(kKernel, can_wait(kKernel), plan.blocks, T::kThreads, plan.shared_memory, stream, 1, params);
 }
 
 // Launches the tile of the table that the plan names.

@@ -225,8 +225,7 @@ __global__ void __launch_bounds__(kThreads, 1) conv_scale_min_sm90(const __grid_
 template <typename T>
 cudaError_t launch_variant(const Params& params, const Plan& plan, cudaStream_t stream) {
   conv_scale_min_sm90_pack<T><<<params.blocks_n * T::kTileN, kPackThreads, 0, stream>>>(params);
-  return launch_dependent(conv_scale_min_sm90<T>, true, static_cast<unsigned>(plan.blocks), kThreads,
-                          plan.shared_memory, stream, 1, params);
+  return launch_dependent(conv_scale_min_sm90<T>, true, plan.blocks, kThreads, plan.shared_memory, stream, 1, params);
 }
 
 template <typename Element, Gather kGather, int kTileN>

@@ -160,8 +160,8 @@ cudaError_t launch_variant(const Params& params, const Plan& plan, cudaStream_t 
   using Prepared = Traits<typename T::Element, typename T::Operand, T::kTileN, 1, false, false>;
   const int blocks = filter_blocks<Prepared>(params) + params.source.blocks;
   if (blocks > 0) conv_scale_min_sm90_patch_prepare<Prepared><<<blocks, kPrepareThreads, 0, stream>>>(params);
-  return launch_dependent(conv_scale_min_sm90_patch<T>, blocks > 0, static_cast<unsigned>(plan.blocks), kThreads,
-                          plan.shared_memory, stream, plan.cluster, params);
+  return launch_dependent(conv_scale_min_sm90_patch<T>, blocks > 0, plan.blocks, kThreads, plan.shared_memory, stream,
+                          plan.cluster, params);
 }
 
 template <typename Element, typename Operand, int kTileN, int kPerConsumer, bool kWithIndices>
