@@ -15,33 +15,42 @@ namespace convmin::sm80 {
 // A block has a whole filter where it is scaled.
 template <typename T>
 inline constexpr int kPackThreads = T::kScaled ? 512 : 256;
-
-// One output channel of a padded group, read in pairs of words: what a lane has of the channel in half a step. A pair
-// is half of a 16-byte vector, so an output channel is packed without a look at any other.
+// Output channels of a thread, eight apart: it finds its place in the reduction once for all of them, and two make a
+// 16-byte vector.
 template <typename T>
-class Filter {
+inline constexpr int kFiltersTogether = T::kScaled ? 1 : 4;
+
+// Filters of a padded group, read in pairs of words: what a lane has of an output channel in half a step. A pair is
+// half of a 16-byte vector, so an output channel is packed without a look at any other.
+template <typename T>
+class Filters {
  public:
   using Element = typename T::Element;
   using Operand = typename T::Operand;
+  static constexpr int kTogether = kFiltersTogether<T>;
   static constexpr int kPerWord = 4 / static_cast<int>(sizeof(Operand));
-  static constexpr int kPairs = 4 * T::kHalves;  // of a step: four lanes' in each half
+  static constexpr int kPairs = 4 * T::kHalves;           // of a step: four lanes' in each half
+  static constexpr int kPerTile = T::kTileN / kTogether;  // of these in a block of output channels
+  static_assert(T::kTileN % (8 * kTogether) == 0 && (kTogether == 1 || kTogether % 2 == 0));
 
   struct At {
     int chunk, tap, pair;
   };
-  using Pair = Element[2][kPerWord];
+  using Pairs = Element[kTogether][2][kPerWord];
 
-  // `row` counts the output channels of padded groups.
-  __device__ __forceinline__ Filter(const Params& params, std::int64_t row)
-      : params_(params), block_(row / T::kTileN), n_(static_cast<int>(row - block_ * T::kTileN)) {
-    const auto group = static_cast<int>(block_ / params.group_blocks);
-    const auto in_group = static_cast<int>(block_ - static_cast<std::int64_t>(group) * params.group_blocks) * T::kTileN;
-    real_ = in_group + n_ < params.group_outputs;
-    k_ = real_ ? group * params.group_outputs + in_group + n_ : 0;
+  // `index` counts over padded groups.
+  __device__ __forceinline__ Filters(const Params& params, int index) : params_(params), block_(index / kPerTile) {
+    const int in_tile = index - block_ * kPerTile;
+    n_ = in_tile / 8 * (8 * kTogether) + in_tile % 8;
+    const QuotientRemainder by_group = params.by_group_blocks.divide(block_);
+    const int in_group = static_cast<int>(by_group.remainder) * T::kTileN + n_;
+    real_ = (params.group_outputs - in_group + 7) / 8;
+    k_ = real() ? static_cast<int>(by_group.quotient) * params.group_outputs + in_group : 0;
     first_ = static_cast<const Element*>(params.weight) + k_ * params.weight_stride_k;
   }
 
-  __device__ __forceinline__ bool real() const { return real_; }
+  // The first, and any: others are padding, all zeros.
+  __device__ __forceinline__ bool real() const { return real_ > 0; }
   __device__ __forceinline__ int k() const { return k_; }
 
   // Of the i-th pair: neighbouring threads walk what lies together in memory, channels or taps.
@@ -61,35 +70,55 @@ class Filter {
     return at.chunk * T::kChunk + (at.pair / 4 * 8 + at.pair % 4 + 4 * word) * kPerWord;
   }
 
-  __device__ __forceinline__ void load(const At& at, Pair& pair) const {
+  __device__ __forceinline__ void load(const At& at, Pairs& pairs) const {
+    const int first = element_of(at, 0);
+    const Element* const source = T::kGather == Gather::kTaps ? nullptr : at_tap(first, at.tap);
 #pragma unroll
     for (int i = 0; i < 2 * kPerWord; ++i) {
-      int channel = element_of(at, i / kPerWord) + i % kPerWord, tap = at.tap;
-      bool inside = channel < params_.group_channels;
+      const int more = element_of({}, i / kPerWord) + i % kPerWord;  // the same for all threads, as are the strides
+      const Element* from;
+      bool inside;
       if constexpr (T::kGather == Gather::kTaps) {
-        inside = channel < params_.reduction;
-        tap = channel / params_.group_channels;
-        channel -= tap * params_.group_channels;
+        const int tap = (first + more) / params_.group_channels;
+        from = at_tap(first + more - tap * params_.group_channels, tap);
+        inside = first + more < params_.reduction;
+      } else {
+        from = source + more * params_.weight_stride_c;
+        inside = first + more < params_.group_channels;
       }
-      pair[i / kPerWord][i % kPerWord] = real_ && inside ? load_read_only(at_tap(channel, tap)) : Element{};
+#pragma unroll
+      for (int filter = 0; filter < kTogether; ++filter) {
+        pairs[filter][i / kPerWord][i % kPerWord] =
+            filter < real_ && inside ? load_read_only(from + filter * 8 * params_.weight_stride_k) : Element{};
+      }
     }
   }
 
-  __device__ __forceinline__ void store(const At& at, const Pair& pair) const {
-    std::uint32_t words[2];
+  __device__ __forceinline__ void store(const At& at, const Pairs& pairs) const {
+    std::uint32_t words[kTogether][2];
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
+    for (int i = 0; i < kTogether * 2; ++i) {
+      const auto& word = pairs[i / 2][i % 2];
       if constexpr (kPerWord == 2) {
-        words[i] = operand_pair<Operand>(pair[i][0], pair[i][1]);
+        words[i / 2][i % 2] = operand_pair<Operand>(word[0], word[1]);
       } else {
-        words[i] = operand_bits<Operand>(pair[i][0]);
+        words[i / 2][i % 2] = operand_bits<Operand>(word[0]);
       }
     }
     // Steps run over taps within chunks where a patch serves all taps, else over chunks within taps.
     const int step = params_.taps > 1 ? at.chunk * params_.taps + at.tap : at.tap * params_.chunks + at.chunk;
     const int half = at.pair / 4, sixteen = n_ / 16, lane = n_ % 8 * 4 + at.pair % 4;
-    auto* image = static_cast<uint2*>(params_.packed_weight) + (block_ * params_.steps + step) * T::kWeightVectors * 2;
-    image[((half * (T::kTileN / 16) + sixteen) * 32 + lane) * 2 + n_ / 8 % 2] = {words[0], words[1]};
+    uint4* vector = static_cast<uint4*>(params_.packed_weight) +
+                    (std::int64_t{block_} * params_.steps + step) * T::kWeightVectors +
+                    (half * (T::kTileN / 16) + sixteen) * 32 + lane;
+    if constexpr (kTogether == 1) {
+      reinterpret_cast<uint2*>(vector)[n_ / 8 % 2] = {words[0][0], words[0][1]};
+    } else {
+#pragma unroll
+      for (int i = 0; i < kTogether; i += 2) {
+        vector[i / 2 * 32] = {words[i][0], words[i][1], words[i + 1][0], words[i + 1][1]};
+      }
+    }
   }
 
   // Calls visit(weight) for a thread's weights.
@@ -112,26 +141,26 @@ class Filter {
   }
 
   const Params& params_;
-  const std::int64_t block_;  // of output channels, of all groups
-  const int n_;               // of the block's
+  const int block_;  // of output channels, of all groups
+  int n_;            // of the block's: the first
   int k_;
-  bool real_;  // else it is padding, all zeros
+  int real_;  // so many of them
   const Element* first_;
 };
 
-// Threads have a pair each; where all of a filter decide on its scale, a block has the filter.
+// Threads have a pair of some filters each; where all of a filter decide on its scale, a block has the filter.
 template <typename T>
 __global__ void __launch_bounds__(kPackThreads<T>) conv_scale_min_sm80_pack(const __grid_constant__ Params params) {
   ptx::launch_dependents();
-  const int thread = static_cast<int>(threadIdx.x), pairs = params.steps * Filter<T>::kPairs;
-  const std::int64_t first = std::int64_t{blockIdx.x} * kPackThreads<T> + thread;
+  const int thread = static_cast<int>(threadIdx.x), pairs = params.steps * Filters<T>::kPairs;
+  const unsigned first = blockIdx.x * kPackThreads<T> + threadIdx.x;  // 2^32 would write 128 GiB
   for (std::int64_t i = first; i < params.counter_count; i += std::int64_t{gridDim.x} * kPackThreads<T>) {
     params.counters[i] = 0;
   }
-  typename Filter<T>::Pair pair;
+  typename Filters<T>::Pairs loaded;
   if constexpr (T::kScaled) {
     static_assert(T::kGather != Gather::kTaps);  // its elements are not channels
-    const Filter<T> filter(params, blockIdx.x);
+    const Filters<T> filter(params, static_cast<int>(blockIdx.x));
     float up = 1.0f;
     if (filter.real()) {
       up = scale_filter(params.channel_factor + filter.k(), params.fallback,
@@ -142,30 +171,30 @@ __global__ void __launch_bounds__(kPackThreads<T>) conv_scale_min_sm80_pack(cons
 #pragma unroll 2
     for (int i = thread; i < pairs; i += kPackThreads<T>) {
       const auto at = filter.at(i);
-      filter.load(at, pair);
+      filter.load(at, loaded);
 #pragma unroll
       for (int word = 0; word < 2; ++word) {
-        for (float& value : pair[word]) value *= up;
-        large.note(filter.element_of(at, word), pair[word]);
+        for (float& value : loaded[0][word]) value *= up;
+        large.note(filter.element_of(at, word), loaded[0][word]);
       }
-      filter.store(at, pair);
+      filter.store(at, loaded);
     }
     large.publish();
   } else {
-    const std::int64_t row = first / pairs;
-    if (row >= std::int64_t{params.groups} * params.group_blocks * T::kTileN) return;
-    const Filter<T> filter(params, row);
-    const auto at = filter.at(static_cast<int>(first - row * pairs));
-    filter.load(at, pair);
-    filter.store(at, pair);
+    const unsigned index = first / static_cast<unsigned>(pairs);
+    if (index >= static_cast<unsigned>(params.groups * params.group_blocks) * Filters<T>::kPerTile) return;
+    const Filters<T> filters(params, static_cast<int>(index));
+    const auto at = filters.at(static_cast<int>(first - index * static_cast<unsigned>(pairs)));
+    filters.load(at, loaded);
+    filters.store(at, loaded);
   }
 }
 
 template <typename T>
 void pack(const Params& params, cudaStream_t stream) {
-  const std::int64_t rows = std::int64_t{params.groups} * params.group_blocks * T::kTileN;
-  const std::int64_t pairs = std::int64_t{params.steps} * Filter<T>::kPairs;
-  const std::int64_t blocks = T::kScaled ? rows : (rows * pairs + kPackThreads<T> - 1) / kPackThreads<T>;
+  const std::int64_t filters = std::int64_t{params.groups} * params.group_blocks * Filters<T>::kPerTile;
+  const std::int64_t pairs = std::int64_t{params.steps} * Filters<T>::kPairs;
+  const std::int64_t blocks = T::kScaled ? filters : (filters * pairs + kPackThreads<T> - 1) / kPackThreads<T>;
   conv_scale_min_sm80_pack<T><<<static_cast<unsigned>(blocks), kPackThreads<T>, 0, stream>>>(params);
 }
 
