@@ -105,7 +105,10 @@ template <Gather kGather>
 int launch_noted_tiles(const Params& params, const Plan& plan, const Fallback& tiles, cudaStream_t stream) {
   constexpr Tile kTile = kFallbackShape;
   using T = Traits<float, kGather, kTile.m, kTile.n, kTile.thread_m, kTile.thread_n>;
-  conv_scale_min_simt_pack<float><<<pack_blocks(params, tiles), kPackThreads, 0, stream>>>(params, tiles);
+  constexpr auto kPack = conv_scale_min_simt_pack<float>;
+  const cudaError_t error =
+      launch_dependent(kPack, can_wait(kPack), pack_blocks(params, tiles), kPackThreads, 0, stream, 1, params, tiles);
+  if (error != cudaSuccess) return error;
   constexpr auto kKernel = conv_scale_min_simt_tiles<T>;
   return launch_dependent(kKernel, can_wait(kKernel), plan.blocks, T::kThreads, 0, stream, 1, params, tiles);
 }

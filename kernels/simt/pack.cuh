@@ -24,6 +24,7 @@ template <typename Element>
 __global__ void conv_scale_min_simt_pack(const __grid_constant__ Params params,
                                          const __grid_constant__ Fallback tiles) {
   ptx::launch_dependents();
+  ptx::wait_for_prerequisites();  // for tiles to be noted
   if (tiles.count != nullptr && *tiles.count == 0 && *tiles.everything == 0) return;
   using Accum = typename Numeric<Element>::Accum;
   const auto rows = static_cast<unsigned>(params.groups * params.packed_reduction);
