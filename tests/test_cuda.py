@@ -135,7 +135,7 @@ def test_every_lane_may_arrive() -> None:
     program = """if True:
         import hashlib, torch, convmin
         torch.manual_seed(0)
-        x, weight = torch.randn(264, 64, 12, 12).cuda().half(), torch.randn(128, 64, 3, 3).cuda().half()
+        x, weight = torch.randn(900, 64, 12, 12).cuda().half(), torch.randn(128, 64, 3, 3).cuda().half()
         with convmin.force_kernel("sm80"):
             tile = convmin.explain(x, weight, padding=1).tile
             results = convmin.conv2d_scale_min_with_indices(x, weight, padding=1)
@@ -337,8 +337,8 @@ def test_inputs_copied_a_few_images_at_a_time(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 def test_blocks_that_take_one_tile_after_another(dtype: torch.dtype, storage: str) -> None:
     """The tile of mma.sync that has warps of its own for the loads, with tiles that end in the middle of an image, run
-    over several and have more than one block of output channels; to the bit what the portable kernel says, with tiles
-    out of float16's range among them."""
+    over several and have more than one block of output channels, all of them or a share; to the bit what the portable
+    kernel says, with tiles out of float16's range among them."""
     if torch.cuda.get_device_capability()[0] < 8:
         pytest.skip("no mma.sync kernel before compute capability 8.0")
     hopper = torch.cuda.get_device_capability()[0] == 9
@@ -349,7 +349,7 @@ def test_blocks_that_take_one_tile_after_another(dtype: torch.dtype, storage: st
         {"c": 40, "h": 57, "w": 60, "k": 200, "scale": -0.5},
         {"c": 33, "h": 9, "w": 10, "k": 129, "bias": False},
         {"c": 33, "h": 57, "w": 61, "k": 300, "stride": (1, 2), "dilation": (2, 1)},
-        {"c": 136, "h": 20, "w": 20, "k": 128, "r": 5, "s": 2},
+        {"c": 136, "h": 20, "w": 20, "k": 256, "r": 5, "s": 2},
     ):
         image = problem.replace(**changes)
         oh, ow = image.output_size

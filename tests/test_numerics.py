@@ -329,17 +329,33 @@ SHARED_HOSTILE = [
     if problem.dtype != torch.float64 and problem.storage == problem.weight_storage
 ]
 
+# What it gives blocks that share a tile's output channels, some of whose warps do nothing but load.
+SPLIT_HOSTILE = [
+    problem.replace(n=10, c=128, h=33, w=w, k=384)
+    for problem in HOSTILE
+    for w in (33, 32)
+    if problem.dtype != torch.float64 and problem.storage == problem.weight_storage
+]
 
-def test_blocks_share_the_sums_of_hostile_numbers() -> None:
+
+def test_blocks_share_tiles_of_hostile_numbers() -> None:
     for problem in SHARED_HOSTILE:
         plan = _C.plan(describe(problem, "tf32"), DEVICES["H200"].as_dict(), "sm80")
         assert plan["parts"] > 1 and plan["tile"][2] == 32
+    for problem in SPLIT_HOSTILE:
+        plan = _C.plan(describe(problem, "tf32"), DEVICES["H200"].as_dict(), "sm80")
+        assert plan["splits"] > 1
+        assert plan["tile"] == (256, 128, 32) or (problem.w == 32 and problem.storage == "channels_last")
 
 
 @pytest.mark.parametrize(
     ("on", "problem", "precision"),
     with_classes(LARGE_HOSTILE)
-    + [case for case in with_classes(SPECIALIZED_HOSTILE + SHARED_HOSTILE) if case.values[0][1] == "sm80"],
+    + [
+        case
+        for case in with_classes(SPECIALIZED_HOSTILE + SHARED_HOSTILE + SPLIT_HOSTILE)
+        if case.values[0][1] == "sm80"
+    ],
 )
 def test_hostile_numbers_in_large_images(on: Target, problem: Problem, precision: str) -> None:
     """The same where a narrower type than TF32 computes, and what it can't is left to the portable kernel."""

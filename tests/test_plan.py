@@ -33,7 +33,9 @@ def check(problem: Problem, plan: _C.Plan, device: convmin.DeviceProperties, pre
     pixels = (1 if problem.n is None else problem.n) * math.prod(problem.output_size)
     assert plan["splits"] >= 1
     assert plan["grains"] > 0 or plan["blocks"] % (plan["splits"] * max(plan["parts"], 1)) == 0
-    if plan["kernel"] in ("simt", "sm80") and plan["tile"] != SPECIALIZED:  # others' blocks take one tile after another
+    if plan["tile"] == SPECIALIZED:  # blocks take one tile after another, with equal shares of its output channels
+        assert math.ceil(problem.k / plan["tile"][1]) % plan["splits"] == 0
+    elif plan["kernel"] in ("simt", "sm80"):
         tiles = plan["blocks"] // (plan["splits"] * max(plan["parts"], 1))
         assert tiles * plan["tile"][0] >= pixels, "some pixel is in no tile"
     assert pixels == 0 or plan["blocks"] >= 1

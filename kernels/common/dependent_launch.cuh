@@ -5,7 +5,6 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
-#include <cstdint>
 #include <map>
 #include <mutex>
 #include <utility>
@@ -35,8 +34,8 @@ bool can_wait(void (*kernel)(Params...)) {
 // `dependent`: it can wait, and must not touch what the kernel ahead writes before it has. In clusters of `cluster`
 // blocks, if more than one.
 template <typename... Params>
-cudaError_t launch_dependent(void (*kernel)(Params...), bool dependent, std::int64_t blocks, int threads,
-                             int shared_memory, cudaStream_t stream, int cluster, const Params&... params) {
+cudaError_t launch_dependent(void (*kernel)(Params...), bool dependent, dim3 grid, int threads, int shared_memory,
+                             cudaStream_t stream, int cluster, const Params&... params) {
   const cudaError_t error = allow_shared_memory(reinterpret_cast<const void*>(kernel), shared_memory);
   if (error != cudaSuccess) return error;
   cudaLaunchAttribute attributes[2]{};
@@ -50,7 +49,7 @@ cudaError_t launch_dependent(void (*kernel)(Params...), bool dependent, std::int
     attributes[count++].val.clusterDim = {static_cast<unsigned>(cluster), 1, 1};
   }
   cudaLaunchConfig_t config{};
-  config.gridDim = static_cast<unsigned>(blocks);
+  config.gridDim = grid;
   config.blockDim = static_cast<unsigned>(threads);
   config.dynamicSmemBytes = static_cast<std::size_t>(shared_memory);
   config.stream = stream;

@@ -158,7 +158,9 @@ int launch_tile(const Params& params, const Plan& plan, cudaStream_t stream) {
       return conv_scale_min_sm80<T>;
     }
   }();
-  return launch_dependent(kKernel, can_wait(kKernel), plan.blocks, T::kThreads, plan.shared_memory, stream, 1, params);
+  const auto blocks = static_cast<unsigned>(plan.blocks), splits = static_cast<unsigned>(plan.splits);
+  const dim3 grid = T::kSpecialized ? dim3(blocks / splits, splits) : dim3(blocks);
+  return launch_dependent(kKernel, can_wait(kKernel), grid, T::kThreads, plan.shared_memory, stream, 1, params);
 }
 
 // Launches the tile of the table that the plan names.

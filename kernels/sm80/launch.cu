@@ -75,6 +75,7 @@ Params make_params(const Problem& original, const Plan& plan, const Workspace& p
   params.patch_bytes = static_cast<int>(shape.patch_bytes);
   params.group_blocks = static_cast<int>(shape.group_blocks);
   params.splits = plan.splits;
+  params.split_blocks = params.group_blocks / plan.splits;
   params.parts = plan.parts;
   params.patches = static_cast<int>(shape.patches);
   params.pixels = static_cast<int>(shape.pixels);

@@ -53,6 +53,7 @@ struct Params {
   int reduction;
 
   int weight_stages;  // of the weight in shared memory
+  int split_blocks;   // of output channels, that a specialized block has of each of its tiles: an equal share
 
   // Byte offsets in shared memory, after the weight's stages. `flag` is a specialized tile's mbarriers;
   // warp_states and terms are its own: what its warps keep there, and what becomes of its channels' sums.
@@ -69,7 +70,8 @@ struct Params {
   float* split_values;  // [splits][pixels]
   int* split_channels;
   float4* partials;  // [tiles][splits][parts] accumulators of a block, fragment by fragment
-  int* counters;     // of finished parts [tiles][splits], then of finished splits [tiles]; zeroed by the packing kernel
+  int* counters;     // of finished parts [tiles][splits], then of finished splits [tiles]; of specialized tiles those
+                     // alone [tiles][rows of warps]; zeroed by the packing kernel
   int counter_count;
 
   // Where float32 multiplies as float16.

@@ -64,17 +64,30 @@ constexpr double kCyclesOfScaling = 24000;  // setting to zero, a longer packing
 constexpr double kCyclesPerBlock = 6200;    // its launch, tables and first loads
 constexpr double kCyclesPerPartial = 0.09;  // of a partial sum, written or read
 constexpr double kCyclesPerTile = 3900;     // of a specialized tile: its tables, and its results on their way out
+constexpr double kCyclesPerSplit = 1000;    // of one with a share of the channels: its minima, left and read
 // A block alone waits for what it loads, at each stage; where there are more, one loads while another multiplies.
 constexpr double kWaitingPerLoad = 2.6, kWaitingPerStage = 300;
-// Four warps that only load wait too, but beside the multiplication; their instructions always count, but a scheduler
-// has most of its slots free.
-constexpr double kLoadingAlone = 0.6, kLoadingBeside = 0.18;
+// Four warps that only load wait too, but beside the multiplication and the epilogue; their instructions always count,
+// but a scheduler has most of its slots free.
+constexpr double kLoadingBeside = 0.25;
 double cycles_per_pixel(const Tile& tile, const Layout& layout, bool scaled) {  // of a stage's patch: 64 bytes
   switch (layout.gather) {
     case Gather::kChannels: return scaled || tile.specialized ? 8 : 2.7;     // through registers; past them
     case Gather::kPixels: return scaled ? 25 : layout.chunk == 16 ? 7 : 14;  // a load for each element
     case Gather::kTaps: return layout.chunk == 16 ? 5 : 10;                  // and a table's entry
     case Gather::kQuads: return scaled ? 11 : 3.4;                           // of four pixels a load; with its range
+  }
+  return 0;
+}
+
+// The same where four warps do nothing else, mostly waiting: if that is longer than the others multiply, it is the
+// time.
+double cycles_per_pixel_alone(const Layout& layout, bool scaled) {
+  switch (layout.gather) {
+    case Gather::kChannels: return scaled ? 16 : 13;
+    case Gather::kPixels: return scaled ? 20 : 15;
+    case Gather::kQuads: return scaled ? 14 : 9;
+    case Gather::kTaps: break;  // none takes it
   }
   return 0;
 }
@@ -88,12 +101,13 @@ struct Choice {
   Shape shape{};
 };
 
+// Of a stage's patch, with what quads bring beside it.
+double pixels_brought(const Shape& shape) {
+  return static_cast<double>(shape.row_quads > 0 ? shape.patch_rows * shape.row_quads * kQuad : shape.patch_pixels);
+}
 // Of a stage.
 double load_cycles(const Choice& choice) {
-  const Shape& shape = choice.shape;
-  // With what quads bring beside the patch.
-  const std::int64_t brought = shape.row_quads > 0 ? shape.patch_rows * shape.row_quads * kQuad : shape.patch_pixels;
-  return static_cast<double>(brought) * cycles_per_pixel(*choice.tile, choice.layout, choice.scaled);
+  return pixels_brought(choice.shape) * cycles_per_pixel(*choice.tile, choice.layout, choice.scaled);
 }
 double multiply_cycles(const Choice& choice) {
   const Tile& tile = *choice.tile;
@@ -101,20 +115,28 @@ double multiply_cycles(const Choice& choice) {
   return static_cast<double>(choice.shape.taps) * (static_cast<double>(tile.m) * tile.n) * kCyclesPerOutput * rate;
 }
 
-// As weigh(), of a specialized tile.
+// As weigh(), of a specialized tile. Where tiles are few, blocks share their output channels, equally.
 void weigh_specialized(const Problem& problem, const Device& device, Choice* choice) {
   const Shape& shape = choice->shape;
   const Tile& tile = *choice->tile;
-  choice->per_sm = 1, choice->splits = 1;
-  // Too few tiles of whole size: there is nothing to run ahead for.
-  if (2 * problem.n * problem.oh * problem.ow < static_cast<std::int64_t>(tile.m) * device.sm_count) return;
+  choice->per_sm = 1;
+  const std::int64_t pixels = problem.n * problem.oh * problem.ow;
   const double outputs = static_cast<double>(tile.m) * tile.n;
-  const double load = load_cycles(*choice), multiply = multiply_cycles(*choice);
-  const double stage = std::max(multiply, kLoadingAlone * load) + kLoadingBeside * load;
-  const double one = kCyclesPerTile + static_cast<double>(shape.group_blocks) *
-                                          (static_cast<double>(shape.stages) * stage + outputs * kCyclesPerResult);
-  const std::int64_t each = ceil_divide(shape.tiles_h * shape.tiles_w, device.sm_count);
-  choice->cost = kCyclesPerBlock + static_cast<double>(each) * one + (choice->scaled ? kCyclesOfScaling : 0);
+  const double alone = pixels_brought(shape) * cycles_per_pixel_alone(choice->layout, choice->scaled);
+  const double beside = kLoadingBeside * load_cycles(*choice);
+  const auto stages = static_cast<double>(shape.stages);
+  const double block =
+      std::max(stages * multiply_cycles(*choice) + outputs * kCyclesPerResult, stages * alone) + stages * beside;
+  for (std::int64_t splits = 1; splits <= std::min<std::int64_t>(shape.group_blocks, device.sm_count); ++splits) {
+    if (shape.group_blocks % splits != 0) continue;
+    // Too few of whole size: there is nothing to run ahead for.
+    if (2 * splits * pixels < static_cast<std::int64_t>(tile.m) * device.sm_count) continue;
+    const std::int64_t each = ceil_divide(shape.tiles_h * shape.tiles_w, device.sm_count / splits);
+    const double one =
+        kCyclesPerTile + static_cast<double>(shape.group_blocks / splits) * block + (splits > 1 ? kCyclesPerSplit : 0);
+    const double cost = kCyclesPerBlock + static_cast<double>(each) * one + (choice->scaled ? kCyclesOfScaling : 0);
+    if (cost < choice->cost) choice->cost = cost, choice->splits = splits;
+  }
 }
 
 // The cost of a choice; infinite where it does not fit.
@@ -364,7 +386,7 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
     return "too few channels a group: most of its tile would be padding";
   }
 
-  if (tile.specialized) blocks = std::min<std::int64_t>(blocks, device.sm_count);
+  if (tile.specialized) blocks = std::min<std::int64_t>(blocks, device.sm_count / best.splits * best.splits);
   // Blocks begin under the launch that packs (kernel.cuh), wherever it leaves room first. As much shared memory as this
   // keeps a multiprocessor from having more of them than its even share.
   std::int64_t shared_memory = shape.shared_memory;
@@ -406,9 +428,11 @@ Workspace workspace(const Problem& problem, const Plan& plan) {
   result.split_channels = result.split_values + 4 * partials;
   result.partials = round_up(result.split_channels + 4 * partials, 16);
   result.counters = result.partials + (plan.parts > 1 ? 4 * plan.blocks * plan.tile_m * plan.tile_n : 0);
-  const Shape shape = shape_of(join_rows(problem), tile_of(plan), layout_of(plan));
+  const Tile& tile = tile_of(plan);
+  const Shape shape = shape_of(join_rows(problem), tile, layout_of(plan));
   const std::int64_t tiles = shape.tiles_h * shape.tiles_w;
-  result.counter_count = plan.splits > 1 || plan.parts > 1 ? tiles * (plan.splits + 1) : 0;
+  result.counter_count =
+      plan.splits == 1 && plan.parts == 1 ? 0 : tiles * (tile.specialized ? tile.warps_m : plan.splits + 1);
   result.factors = round_up(result.counters + 4 * result.counter_count, 16);
   const bool scaled = plan.fallback_blocks > 0;
   result.ranges = result.factors + (scaled ? 4 * round_up(problem.k, 4) : 0);

@@ -59,9 +59,11 @@ class Producer {
     range_ = {};
     locate_stage();
   }
-  // To the first step's.
+  // To the first step's of the block's output channels.
   __device__ __forceinline__ void rewind_weight() {
-    weight_ = static_cast<const std::uint8_t*>(params_.packed_weight) + thread_ * 16;
+    const std::int64_t first_block = static_cast<std::int64_t>(blockIdx.y) * params_.split_blocks;
+    weight_ = static_cast<const std::uint8_t*>(params_.packed_weight) + first_block * params_.steps * T::kWeightBytes +
+              thread_ * 16;
   }
 
   // The next step's weight, to this offset in its ring.
@@ -139,6 +141,7 @@ class Producer {
     }
     if constexpr (T::kSpecialized) {
       if (!ptx::named_barrier_or(kLoadersBarrier, T::kLoading, outside)) return;
+      if (blockIdx.y > 0) return;  // the first of the blocks with this tile finds the same
     } else {
       if (__syncthreads_or(outside) == 0) return;
     }

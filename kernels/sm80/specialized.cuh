@@ -1,6 +1,6 @@
 // The mma.sync kernel for large problems: warps of their own load, the others multiply, and nobody meets at a barrier
-// of the block. Persistent: a block takes one tile after another, with all of its output channels, and what it loads
-// runs ahead over their boundaries.
+// of the block. Persistent: a block takes one tile after another, with all of its output channels or an equal share of
+// them where tiles are few, and what it loads runs ahead over their boundaries.
 //
 // Two rings in shared memory hand over: patches of the input, one for each stage, and steps of the weight. A slot has
 // two mbarriers. `full` counts the threads that load, each when its part is there; `empty` counts the warps that
@@ -31,11 +31,11 @@ class Loader {
         producer_(params, shared),
         patch_ring_(Ring::of_patches(params, shared)),
         weight_ring_(Ring::of_weights(params, shared)),
-        tile_steps_(params.group_blocks * params.steps),
+        tile_steps_(params.split_blocks * params.steps),
         next_tile_(blockIdx.x) {}
 
   __device__ __forceinline__ void run() {
-    const int stages = params_.group_blocks * params_.stages;
+    const int stages = params_.split_blocks * params_.stages;
     for (unsigned index = blockIdx.x; index < params_.tiles; index += gridDim.x) {
       {
         const BlockTile tile(params_, index);

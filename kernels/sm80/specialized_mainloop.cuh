@@ -13,7 +13,7 @@
 
 namespace convmin::sm80 {
 
-// The tile and the block of output channels that a lane is at.
+// The tile that a lane is at, and which of the block's output channels.
 struct Progress {
   unsigned tile;
   int block;
@@ -169,7 +169,7 @@ __device__ __forceinline__ void multiply_tiles(const Params& params, std::uint8_
     if (!alike || index() == ptx::block_index()) {
       state().fill_windows(params, shared, BlockTile(params, alike ? 0 : index()));
     }
-    for (block() = 0; block() < params.group_blocks; ++block()) {
+    for (block() = 0; block() < params.split_blocks; ++block()) {
       M mainloop(params, shared);
       typename M::Accumulators accumulators = {};
       typename M::Pixels pixels;
@@ -231,14 +231,15 @@ __device__ __forceinline__ void multiply_tiles(const Params& params, std::uint8_
       if (block() == 0 && index() != ptx::block_index() && warp() < T::kWarpsM) {
         ptx::mbarrier_wait(handover().taken, parity_of(index()) ^ 1);
       }
-      Epilogue<T>(params, shared, AfterMultiplication{}).reduce(block(), accumulators);
+      const int channels = static_cast<int>(blockIdx.y) * params.split_blocks + block();
+      Epilogue<T>(params, shared, AfterMultiplication{}).reduce(channels, accumulators);
     }
     if (warp() < T::kWarpsM) {
       ptx::mbarrier_arrive(handover().left);
     } else {
       __syncwarp();
       ptx::mbarrier_wait(handover().left, parity_of(index()));
-      Epilogue<T>(params, shared, AfterMultiplication{}).write_pixels(BlockTile(params, index()));
+      Epilogue<T>(params, shared, AfterMultiplication{}).write_row(index());
       ptx::mbarrier_arrive(handover().taken);
       __syncwarp();
     }
