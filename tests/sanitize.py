@@ -147,7 +147,29 @@ def candidates() -> list[Problem]:
                 image.replace(h=564, dilation=(2, 1)),
             ]
         problems += [image.replace(c=4, h=64, k=4, groups=4), image.replace(c=3, k=1, groups=1)]
-    return sorted((p for p in problems if p.n != 0), key=lambda problem: problem.products)
+    problems += [random_layer(rng) for _ in range(40_000)]
+    return sorted((p for p in problems if p.n != 0 and min(p.output_size) > 0), key=lambda problem: problem.products)
+
+
+def random_layer(rng: random.Random) -> Problem:
+    """At random, with channels and pixels around what tiles hold, so that few products lead to what a plan can be."""
+    groups, window = rng.choice((1, 1, 1, 2, 3)), rng.choice(((1, 1), (3, 3), (3, 1), (1, 3), (2, 2), (5, 1), (4, 2)))
+    return Problem(
+        n=rng.choice((1, 1, 2, 3, 5)),
+        c=groups * rng.choice((16, 17, 32, 33, 48, 64, 96, 130, 264)),
+        h=rng.choice((4, 8, 12, 16, 20, 28, 33, 40, 48, 56, 80, 112, 130, 160, 200)),
+        w=rng.choice((5, 7, 8, 12, 16, 20, 24, 32, 33, 40, 48, 60, 64, 80, 96, 130)),
+        k=groups * rng.choice((24, 40, 72, 130, 150, 200, 260, 300, 390, 520)),
+        r=window[0],
+        s=window[1],
+        stride=rng.choice(((1, 1), (1, 1), (2, 1), (1, 3), (2, 2), (3, 3), (3, 4))),
+        padding=rng.choice(((0, 0), (0, 1), (1, 1))),
+        dilation=rng.choice(((1, 1), (1, 1), (3, 1), (2, 2))),
+        groups=groups,
+        bias=rng.random() < 0.5,
+        dtype=rng.choice((torch.float32, torch.float16, torch.bfloat16)),
+        storage=rng.choice(STORAGES[:2]),
+    )
 
 
 def variant_of(problem: Problem, plan: _C.Plan, indices: bool) -> Variant:
