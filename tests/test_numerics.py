@@ -344,8 +344,8 @@ def test_blocks_share_tiles_of_hostile_numbers() -> None:
         assert plan["parts"] > 1 and plan["tile"][2] == 32
     for problem in SPLIT_HOSTILE:
         plan = _C.plan(describe(problem, "tf32"), DEVICES["H200"].as_dict(), "sm80")
-        assert plan["splits"] > 1
-        assert plan["tile"] == (256, 128, 32) or (problem.w == 32 and problem.storage == "channels_last")
+        exempt = problem.w == 32 and problem.storage == "channels_last" and problem.dtype != torch.float32
+        assert plan["splits"] > 1 and (plan["tile"] == (256, 128, 32) or exempt)
 
 
 @pytest.mark.parametrize(
