@@ -127,7 +127,7 @@ def test_mma_sync_kernels_multiply_on_tensor_cores() -> None:
     multiplying = instructions(r"HMMA\.", 8.0)
     for kernel, count, least in (
         ("conv_scale_min_sm80I", 54, 16),  # 3 element types x 4 gathers x 4 tiles, and 6 for float32 as float16
-        ("conv_scale_min_sm80_specializedI", 9, 64),  # 3 types of operands x 3 gathers, a whole step
+        ("conv_scale_min_sm80_specializedI", 18, 64),  # 3 types of operands x 3 gathers x channels shared or not
         ("conv_scale_min_sm80_windowI", 9, 8),  # 3 element types x 3 widths
     ):
         ours = {name: found for name, found in multiplying.items() if kernel in name}

@@ -58,12 +58,24 @@ class Epilogue {
   // Every thread of the block must call it.
   __device__ __forceinline__ void write(const Share& share, const BlockTile& tile) const {
     __syncthreads();
-    const int first = static_cast<int>(threadIdx.x);
-    if (params_.splits > 1) {
-      leave_pixels(tile, share.split, first, T::kTileM, kThreads);
-      if (!share.is_last_split(params_)) return;
+    const std::int64_t pixels = pixel_count();
+    for (int m = static_cast<int>(threadIdx.x); m < T::kTileM; m += kThreads) {
+      const std::int64_t at = tile.output(params_, m);
+      if (at < 0) continue;
+      Candidate<float> best = best_[m];
+#pragma unroll
+      for (int i = 1; i < T::kWarpsN; ++i) best.merge(best_[i * T::kTileM + m]);
+      if (params_.splits == 1) {
+        write_result(at, best);
+      } else {
+        leave(share.split * pixels + at, best);
+      }
     }
-    write_pixels(tile, first, T::kTileM, kThreads);
+    if (params_.splits == 1 || !share.is_last_split(params_)) return;
+    for (int m = static_cast<int>(threadIdx.x); m < T::kTileM; m += kThreads) {
+      const std::int64_t at = tile.output(params_, m);
+      if (at >= 0) write_result(at, of_all_splits(pixels, at));
+    }
   }
 
   // Of a specialized block, by the second of two warps that share pixels, when the first has left its minima. Where
@@ -71,18 +83,32 @@ class Epilogue {
   __device__ __forceinline__ void write_row(unsigned index) const {
     static_assert(T::kWarpsN == 2, "two warps share pixels");
     const BlockTile tile(params_, index);
-    const int row = static_cast<int>(ptx::thread_index()) / 32 % T::kWarpsM;
-    const int first = row * T::kWarpM + lane_, end = (row + 1) * T::kWarpM;
-    if (params_.splits > 1) {
-      leave_pixels(tile, static_cast<int>(blockIdx.y), first, end, 32);
+    const int warp = static_cast<int>(ptx::thread_index()) / 32, row = warp % T::kWarpsM;
+    for (int i = lane_; i < T::kWarpM; i += 32) {
+      const int m = row * T::kWarpM + i;
+      Candidate<float> best = best_[m];
+      best.merge(best_[T::kTileM + m]);
+      best_[m] = best_[T::kTileM + m] = {HUGE_VALF, kNoChannel};
+      const std::int64_t at = tile.output(params_, m);
+      if (at < 0) continue;
+      if constexpr (T::kSharesChannels) {
+        leave(blockIdx.y * pixel_count() + at, best);
+      } else {
+        write_result(at, best);
+      }
+    }
+    if constexpr (T::kSharesChannels) {
       __threadfence();
       __syncwarp();
       int before = 0;
       if (lane_ == 0) before = atomicAdd(&params_.counters[index * T::kWarpsM + row], 1);
       if (__shfl_sync(0xffffffffu, before, 0) != params_.splits - 1) return;
       __threadfence();
+      for (int i = lane_; i < T::kWarpM; i += 32) {
+        const std::int64_t at = tile.output(params_, row * T::kWarpM + i);
+        if (at >= 0) write_result(at, of_all_splits(pixel_count(), at));
+      }
     }
-    write_pixels(tile, first, end, 32);
   }
 
  private:
@@ -125,48 +151,21 @@ class Epilogue {
     if (params_.indices != nullptr) write_index(params_.indices, params_.index_type, at, best.channel);
   }
 
-  // The minimum of a pixel of the tile. A specialized block has its place again for the next tile.
-  __device__ __forceinline__ Candidate<float> take(int m) const {
-    Candidate<float> best = best_[m];
-#pragma unroll
-    for (int i = 1; i < T::kWarpsN; ++i) best.merge(best_[i * T::kTileM + m]);
-    if constexpr (T::kSpecialized) {
-#pragma unroll
-      for (int i = 0; i < T::kWarpsN; ++i) best_[i * T::kTileM + m] = {HUGE_VALF, kNoChannel};
+  // Where blocks share output channels: what one of them has of a pixel, and the minimum of what all have left.
+  __device__ __forceinline__ std::int64_t pixel_count() const {
+    return static_cast<std::int64_t>(params_.rows) * params_.ow;
+  }
+  __device__ __forceinline__ void leave(std::int64_t place, const Candidate<float>& best) const {
+    params_.split_values[place] = best.value;
+    params_.split_channels[place] = best.channel;
+  }
+  __device__ __forceinline__ Candidate<float> of_all_splits(std::int64_t pixels, std::int64_t at) const {
+    Candidate<float> best{HUGE_VALF, kNoChannel};
+    for (int split = 0; split < params_.splits; ++split) {
+      best.merge(
+          {__ldcg(&params_.split_values[split * pixels + at]), __ldcg(&params_.split_channels[split * pixels + at])});
     }
     return best;
-  }
-
-  // The results of every step-th pixel, or where several blocks share output channels, what one of them has of these.
-  __device__ __forceinline__ void write_pixels(const BlockTile& tile, int first, int end, int step) const {
-#pragma unroll 1
-    for (int m = first; m < end; m += step) {
-      Candidate<float> best{HUGE_VALF, kNoChannel};
-      if (params_.splits == 1) best = take(m);
-      const std::int64_t at = tile.output(params_, m);
-      if (at < 0) continue;
-      if (params_.splits > 1) {
-        for (int split = 0; split < params_.splits; ++split) {
-          const std::int64_t from = place_of(split, at);
-          best.merge({__ldcg(&params_.split_values[from]), __ldcg(&params_.split_channels[from])});
-        }
-      }
-      write_result(at, best);
-    }
-  }
-  __device__ __forceinline__ void leave_pixels(const BlockTile& tile, int split, int first, int end, int step) const {
-#pragma unroll 1
-    for (int m = first; m < end; m += step) {
-      const Candidate<float> best = take(m);
-      const std::int64_t at = tile.output(params_, m);
-      if (at < 0) continue;
-      const std::int64_t to = place_of(split, at);
-      params_.split_values[to] = best.value;
-      params_.split_channels[to] = best.channel;
-    }
-  }
-  __device__ __forceinline__ std::int64_t place_of(int split, std::int64_t at) const {
-    return split * static_cast<std::int64_t>(params_.rows) * params_.ow + at;
   }
 
   // A thread's channels of a block, in order: 0, 1, 8, 9, 16, ...

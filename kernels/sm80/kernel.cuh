@@ -146,11 +146,8 @@ __global__ void __launch_bounds__(kThreads, T::kTile.blocks_per_sm)
   epilogue.write(again, tile);
 }
 
-// Pack and multiply.
-template <typename Element, typename Operand, Gather kGather, int kTile>
-int launch_tile(const Params& params, const Plan& plan, cudaStream_t stream) {
-  using T = Traits<Element, Operand, kGather, kTile>;
-  pack<T>(params, stream);
+template <typename T>
+int multiply(const Params& params, const Plan& plan, cudaStream_t stream) {
   constexpr auto kKernel = [] {
     if constexpr (T::kSpecialized) {
       return conv_scale_min_sm80_specialized<T>;
@@ -159,8 +156,18 @@ int launch_tile(const Params& params, const Plan& plan, cudaStream_t stream) {
     }
   }();
   const auto blocks = static_cast<unsigned>(plan.blocks), splits = static_cast<unsigned>(plan.splits);
-  const dim3 grid = T::kSpecialized ? dim3(blocks / splits, splits) : dim3(blocks);
+  const dim3 grid = T::kSharesChannels ? dim3(blocks / splits, splits) : dim3(blocks);
   return launch_dependent(kKernel, can_wait(kKernel), grid, T::kThreads, plan.shared_memory, stream, 1, params);
+}
+
+template <typename Element, typename Operand, Gather kGather, int kTile>
+int launch_tile(const Params& params, const Plan& plan, cudaStream_t stream) {
+  using T = Traits<Element, Operand, kGather, kTile>;
+  pack<T>(params, stream);
+  if constexpr (T::kSpecialized) {
+    if (plan.splits > 1) return multiply<Traits<Element, Operand, kGather, kTile, true>>(params, plan, stream);
+  }
+  return multiply<T>(params, plan, stream);
 }
 
 // Launches the tile of the table that the plan names.

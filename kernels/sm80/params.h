@@ -53,7 +53,6 @@ struct Params {
   int reduction;
 
   int weight_stages;  // of the weight in shared memory
-  int split_blocks;   // of output channels, that a specialized block has of each of its tiles: an equal share
 
   // Byte offsets in shared memory, after the weight's stages. `flag` is a specialized tile's mbarriers;
   // warp_states and terms are its own: what its warps keep there, and what becomes of its channels' sums.
@@ -62,6 +61,7 @@ struct Params {
   // Lanes of a warp that say, in a specialized tile, that it has read a slot. One is enough, behind __syncwarp. All of
   // them take 4 % of the kernel's time, but racecheck takes no order from __syncwarp (launch.cu).
   int arrivals;
+  int split_blocks;  // of output channels, that a specialized block has of each of its tiles: an equal share
 
   // Workspace.
   const void* weight;

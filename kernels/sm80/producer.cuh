@@ -61,9 +61,10 @@ class Producer {
   }
   // To the first step's of the block's output channels.
   __device__ __forceinline__ void rewind_weight() {
-    const std::int64_t first_block = static_cast<std::int64_t>(blockIdx.y) * params_.split_blocks;
-    weight_ = static_cast<const std::uint8_t*>(params_.packed_weight) + first_block * params_.steps * T::kWeightBytes +
-              thread_ * 16;
+    weight_ = static_cast<const std::uint8_t*>(params_.packed_weight) + thread_ * 16;
+    if constexpr (T::kSharesChannels) {
+      weight_ += static_cast<std::int64_t>(first_shared_block(params_)) * params_.steps * T::kWeightBytes;
+    }
   }
 
   // The next step's weight, to this offset in its ring.
@@ -141,7 +142,7 @@ class Producer {
     }
     if constexpr (T::kSpecialized) {
       if (!ptx::named_barrier_or(kLoadersBarrier, T::kLoading, outside)) return;
-      if (blockIdx.y > 0) return;  // the first of the blocks with this tile finds the same
+      if (T::kSharesChannels && blockIdx.y > 0) return;  // the first of the blocks with this tile finds the same
     } else {
       if (__syncthreads_or(outside) == 0) return;
     }

@@ -81,4 +81,9 @@ struct Share {
   }
 };
 
+// Of a specialized tile whose output channels blocks share: a row of the grid has an equal share of all tiles'.
+__device__ __forceinline__ int first_shared_block(const Params& params) {
+  return static_cast<int>(blockIdx.y) * params.split_blocks;
+}
+
 }  // namespace convmin::sm80

@@ -231,7 +231,7 @@ __device__ __forceinline__ void multiply_tiles(const Params& params, std::uint8_
       if (block() == 0 && index() != ptx::block_index() && warp() < T::kWarpsM) {
         ptx::mbarrier_wait(handover().taken, parity_of(index()) ^ 1);
       }
-      const int channels = static_cast<int>(blockIdx.y) * params.split_blocks + block();
+      const int channels = block() + (T::kSharesChannels ? first_shared_block(params) : 0);
       Epilogue<T>(params, shared, AfterMultiplication{}).reduce(channels, accumulators);
     }
     if (warp() < T::kWarpsM) {

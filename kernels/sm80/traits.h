@@ -10,7 +10,7 @@
 namespace convmin::sm80 {
 
 // `Operand` is what the tensor cores multiply: the element, or __half for float (see range.cuh); float is TF32.
-template <typename Element_, typename Operand_, Gather kGather_, int kTile_>
+template <typename Element_, typename Operand_, Gather kGather_, int kTile_, bool kSharesChannels_ = false>
 struct Traits {
   using Element = Element_;
   using Operand = Operand_;
@@ -24,6 +24,10 @@ struct Traits {
   static constexpr int kLoading = kSpecialized ? kSpecializedLoads : kThreads, kFirstLoading = kThreads - kLoading;
   static_assert(kMultiplying == (kSpecialized ? kFirstLoading : kThreads), "every warp has a part");
   static_assert(!kSpecialized || (sizeof(Operand) == 2 && kGather != Gather::kTaps), "of what large problems are");
+  // Whether blocks share the output channels of a specialized tile, each of which has all of them otherwise: a variant
+  // of its own, since the compiler orders the other's instructions worse where it may be either. Other tiles ask.
+  static constexpr bool kSharesChannels = kSharesChannels_;
+  static_assert(kSpecialized || !kSharesChannels, "Share knows what a block of any other tile has");
   static constexpr int kWarpM = kTileM / kWarpsM, kWarpN = kTileN / kWarpsN;
   static constexpr int kFragmentsM = kWarpM / 16, kFragmentsN = kWarpN / 8;
   static_assert(kWarpM % 16 == 0 && kWarpN % 16 == 0, "whole fragments, and the weight's in pairs");
