@@ -13,6 +13,7 @@ from torch import Tensor
 AnyCall = Callable[[], object]
 
 L2_FLUSH_BYTES = 256 << 20  # several times the largest L2 cache
+HOLD_CYCLES = 500_000  # that the GPU waits before a call, about 250 us: the host has issued it by then
 ROW = 10, 200  # calls in a back-to-back measurement: no fewer, no more
 LEAST_ROUNDS = 3
 
@@ -23,13 +24,14 @@ def flusher(device: torch.device) -> Tensor | None:
 
 
 def once(call: AnyCall, flush: Tensor | None) -> float:
-    """Milliseconds of one call. On CUDA the GPU's own clock measures, from a cold L2 cache."""
+    """Milliseconds of one call. On CUDA the GPU's own clock measures, from a cold L2 cache; the host's part is over."""
     if flush is None:
         start = time.perf_counter()
         call()
         return (time.perf_counter() - start) * 1e3
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    flush.zero_()  # its time also hides the host's part of what follows
+    flush.zero_()
+    torch.cuda._sleep(HOLD_CYCLES)
     begin.record()
     call()
     end.record()
