@@ -58,13 +58,14 @@ Axis axis_of(std::int64_t taps, std::int64_t stride, std::int64_t dilation) {
 
 // Estimated cycles of a multiprocessor. The constants are those with which, of 2400 plans that 212 problems were
 // measured with on Hopper, the least estimate is the fastest or next to it (docs/sm80.md).
-constexpr double kCyclesPerOutput = 0.02;   // of a step: 64 bytes of the reduction
-constexpr double kCyclesPerResult = 0.095;  // of the epilogue, for an output of a block
-constexpr double kCyclesOfScaling = 24000;  // setting to zero, a longer packing, and two launches that find nothing
-constexpr double kCyclesPerBlock = 6200;    // its launch, tables and first loads
-constexpr double kCyclesPerPartial = 0.09;  // of a partial sum, written or read
-constexpr double kCyclesPerTile = 3900;     // of a specialized tile: its tables, and its results on their way out
-constexpr double kCyclesPerSplit = 1000;    // of one with a share of the channels: its minima, left and read
+constexpr double kCyclesPerOutput = 0.02;    // of a step: 64 bytes of the reduction
+constexpr double kCyclesPerResult = 0.095;   // of the epilogue, for an output of a block
+constexpr double kCyclesOfScaling = 24000;   // setting to zero, a longer packing, and two launches that find nothing
+constexpr double kCyclesPerBlock = 6200;     // its launch, tables and first loads
+constexpr double kCyclesPerPartial = 0.09;   // of a partial sum, written or read
+constexpr double kCyclesPerTile = 3900;      // of a specialized tile: its tables, and its results on their way out
+constexpr double kCyclesPerSplit = 1000;     // of one with a share of the channels: its minima, left and read
+constexpr double kCyclesOfRunningOn = 1000;  // of one with a window, over images: where each pixel's is, found anew
 // A block alone waits for what it loads, at each stage; where there are more, one loads while another multiplies.
 constexpr double kWaitingPerLoad = 2.6, kWaitingPerStage = 300;
 // Four warps that only load wait too, but beside the multiplication and the epilogue; their instructions always count,
@@ -127,13 +128,14 @@ void weigh_specialized(const Problem& problem, const Device& device, Choice* cho
   const auto stages = static_cast<double>(shape.stages);
   const double block =
       std::max(stages * multiply_cycles(*choice) + outputs * kCyclesPerResult, stages * alone) + stages * beside;
+  const bool runs_on = shape.taps > 1 && !choice->layout.within_image;
   for (std::int64_t splits = 1; splits <= std::min<std::int64_t>(shape.group_blocks, device.sm_count); ++splits) {
     if (shape.group_blocks % splits != 0) continue;
     // Too few of whole size: there is nothing to run ahead for.
     if (2 * splits * pixels < static_cast<std::int64_t>(tile.m) * device.sm_count) continue;
     const std::int64_t each = ceil_divide(shape.tiles_h * shape.tiles_w, device.sm_count / splits);
-    const double one =
-        kCyclesPerTile + static_cast<double>(shape.group_blocks / splits) * block + (splits > 1 ? kCyclesPerSplit : 0);
+    const double one = kCyclesPerTile + static_cast<double>(shape.group_blocks / splits) * block +
+                       (splits > 1 ? kCyclesPerSplit : 0) + (runs_on ? kCyclesOfRunningOn : 0);
     const double cost = kCyclesPerBlock + static_cast<double>(each) * one + (choice->scaled ? kCyclesOfScaling : 0);
     if (cost < choice->cost) choice->cost = cost, choice->splits = splits;
   }
