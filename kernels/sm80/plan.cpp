@@ -65,7 +65,7 @@ constexpr double kCyclesPerBlock = 6200;     // its launch, tables and first loa
 constexpr double kCyclesPerPartial = 0.09;   // of a partial sum, written or read
 constexpr double kCyclesPerTile = 3900;      // of a specialized tile: its tables, and its results on their way out
 constexpr double kCyclesPerSplit = 1000;     // of one with a share of the channels: its minima, left and read
-constexpr double kCyclesOfRunningOn = 1000;  // of one with a window, over images: where each pixel's is, found anew
+constexpr double kCyclesOfRunningOn = 1000;  // of one that runs on over images: its pixels' windows, found anew
 // A block alone waits for what it loads, at each stage; where there are more, one loads while another multiplies.
 constexpr double kWaitingPerLoad = 2.6, kWaitingPerStage = 300;
 // Four warps that only load wait too, but beside the multiplication and the epilogue; their instructions always count,

@@ -81,7 +81,8 @@ struct Share {
   }
 };
 
-// Of a specialized tile whose output channels blocks share: a row of the grid has an equal share of all tiles'.
+// Of a specialized block, where blocks share the output channels of its tiles: the first of its blocks of channels.
+// Each row of the grid has an equal share.
 __device__ __forceinline__ int first_shared_block(const Params& params) {
   return static_cast<int>(blockIdx.y) * params.split_blocks;
 }

@@ -24,8 +24,8 @@ struct Traits {
   static constexpr int kLoading = kSpecialized ? kSpecializedLoads : kThreads, kFirstLoading = kThreads - kLoading;
   static_assert(kMultiplying == (kSpecialized ? kFirstLoading : kThreads), "every warp has a part");
   static_assert(!kSpecialized || (sizeof(Operand) == 2 && kGather != Gather::kTaps), "of what large problems are");
-  // Whether blocks share the output channels of a specialized tile, each of which has all of them otherwise: a variant
-  // of its own, since the compiler orders the other's instructions worse where it may be either. Other tiles ask.
+  // Whether blocks share the output channels of a specialized tile: a variant of its own, since the compiler orders the
+  // other instructions worse where they may or may not. Blocks of any other tile look at Params::splits.
   static constexpr bool kSharesChannels = kSharesChannels_;
   static_assert(kSpecialized || !kSharesChannels, "Share knows what a block of any other tile has");
   static constexpr int kWarpM = kTileM / kWarpsM, kWarpN = kTileN / kWarpsN;
