@@ -331,7 +331,7 @@ SHARED_HOSTILE = [
 
 # What it gives blocks that share a tile's output channels, some of whose warps do nothing but load.
 SPLIT_HOSTILE = [
-    problem.replace(n=10, c=128, h=33, w=w, k=384)
+    problem.replace(n=10, c=160, h=33, w=w, k=384)
     for problem in HOSTILE
     for w in (33, 32)
     if problem.dtype != torch.float64 and problem.storage == problem.weight_storage
