@@ -310,32 +310,20 @@ LARGE_HOSTILE += [
     for problem in HOSTILE
     if problem.dtype == torch.float32 and (problem.storage, problem.weight_storage) == (STORAGES[1], STORAGES[1])
 ]
-# What mma.sync gives warps that do nothing but load, by quads of pixels or one by one.
-SPECIALIZED_HOSTILE = [
-    problem.replace(n=1, c=64, h=136, w=w, k=128)
-    for problem in HOSTILE
-    for w in (136, 135)
-    if problem.dtype != torch.float64 and problem.storage == problem.weight_storage
+# For mma.sync: input and weight in one layout.
+ALIKE_HOSTILE = [
+    problem for problem in HOSTILE if problem.dtype != torch.float64 and problem.storage == problem.weight_storage
 ]
+# What it gives warps that do nothing but load, by quads of pixels or one by one.
+SPECIALIZED_HOSTILE = [problem.replace(n=1, c=64, h=136, w=w, k=128) for problem in ALIKE_HOSTILE for w in (136, 135)]
 # Tiles that are equal parts of an image, smaller than they could be.
 SPECIALIZED_HOSTILE += [
     problem.replace(n=24, h=56, w=56, stride=(2, 2)) for problem in SPECIALIZED_HOSTILE if problem.w == 136
 ]
 # What it gives blocks that share a tile's sums, of which each sees some of a pixel's channels: the same ways.
-SHARED_HOSTILE = [
-    problem.replace(n=1, c=512, h=28, w=w, k=512)
-    for problem in HOSTILE
-    for w in (28, 27)
-    if problem.dtype != torch.float64 and problem.storage == problem.weight_storage
-]
-
+SHARED_HOSTILE = [problem.replace(n=1, c=512, h=28, w=w, k=512) for problem in ALIKE_HOSTILE for w in (28, 27)]
 # What it gives blocks that share a tile's output channels, some of whose warps do nothing but load.
-SPLIT_HOSTILE = [
-    problem.replace(n=10, c=160, h=33, w=w, k=384)
-    for problem in HOSTILE
-    for w in (33, 32)
-    if problem.dtype != torch.float64 and problem.storage == problem.weight_storage
-]
+SPLIT_HOSTILE = [problem.replace(n=10, c=160, h=33, w=w, k=384) for problem in ALIKE_HOSTILE for w in (33, 32)]
 
 
 def test_blocks_share_tiles_of_hostile_numbers() -> None:

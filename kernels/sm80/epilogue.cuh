@@ -83,7 +83,7 @@ class Epilogue {
   __device__ __forceinline__ void write_row(unsigned index) const {
     static_assert(T::kWarpsN == 2, "two warps share pixels");
     const BlockTile tile(params_, index);
-    const int warp = static_cast<int>(ptx::thread_index()) / 32, row = warp % T::kWarpsM;
+    const int row = static_cast<int>(ptx::thread_index()) / 32 % T::kWarpsM;
     for (int i = lane_; i < T::kWarpM; i += 32) {
       const int m = row * T::kWarpM + i;
       Candidate<float> best = best_[m];
@@ -151,10 +151,10 @@ class Epilogue {
     if (params_.indices != nullptr) write_index(params_.indices, params_.index_type, at, best.channel);
   }
 
-  // Where blocks share output channels: what one of them has of a pixel, and the minimum of what all have left.
   __device__ __forceinline__ std::int64_t pixel_count() const {
     return static_cast<std::int64_t>(params_.rows) * params_.ow;
   }
+  // Where blocks share output channels: what one of them has of a pixel, and the minimum of what all have left.
   __device__ __forceinline__ void leave(std::int64_t place, const Candidate<float>& best) const {
     params_.split_values[place] = best.value;
     params_.split_channels[place] = best.channel;
