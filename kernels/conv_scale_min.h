@@ -96,7 +96,8 @@ struct Plan {
   // Tiles that this kernel notes and leaves to the portable one, in the same stream: its blocks (0: none are left) and
   // where its part of the workspace begins, in bytes.
   int fallback_blocks;
-  bool padded;  // sm80: rows of a tile's input lie apart in shared memory, in other banks
+  bool padded;      // sm80: rows of a tile's input lie apart in shared memory, in other banks
+  bool prefetched;  // direct: what lies under a block's first tile is fetched while the weight is staged
   std::int64_t fallback_workspace;
   std::int64_t workspace_bytes;  // device memory that launch() wants in Arguments::workspace
   const char* reason;            // why this kernel, and this tile

@@ -182,7 +182,9 @@ def variant_of(problem: Problem, plan: _C.Plan, indices: bool) -> Variant:
         rows, columns = plan["tile_rows"], plan["tile_columns"]
         tile = (rows, *plan["tile"][1:])
         step = problem.stride[0] if plan["taps"] else 0
-        return "direct", dtype, plan["gather"], tile, (problem.groups > 1, columns < 256, plan["taps"], step), indices
+        # A run's threads: one, some that hand each other what they have, or lanes of several warps.
+        shared = (columns < 256) + (columns < 8 and plan["gather"] == "channels")
+        return "direct", dtype, plan["gather"], tile, (problem.groups > 1, shared, plan["taps"], step), indices
     elif plan["kernel"] == "sm90_patch":
         # Input and weight are read as they are where their channels lie next to each other in whole vectors and float32
         # isn't scaled.

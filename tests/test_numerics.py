@@ -196,7 +196,16 @@ def threaded_problem(case: dict[str, Any]) -> Problem:
     )
 
 
-THREADED = [threaded_problem(case) for case in pairwise(THREADED_AXES)]
+THREADED = [threaded_problem(case) for case in pairwise(THREADED_AXES)] + [
+    # One or two output channels whose threads keep rows of the input; and a pixel's channels over several warps.
+    Problem(n=1, c=c, h=side, w=side + 1, k=k, r=r, s=s, padding=(r // 2, s // 2), dtype=dtype, storage=storage)
+    for (c, k), (r, s), (side, dtype), storage in product(
+        ((72, 1), (520, 2)),
+        ((3, 3), (5, 5), (7, 7), (3, 2)),
+        ((5, torch.float32), (22, torch.float16), (11, torch.bfloat16)),
+        STORAGES[:2],
+    )
+]
 
 
 @pytest.mark.parametrize(("on", "problem", "precision"), with_classes(THREADED))
@@ -215,6 +224,7 @@ LARGE = [
         (
             {"c": 16, "k": 1, "r": 1, "s": 1},
             {"c": 72, "k": 3, "padding": (1, 1), "bias": False},
+            {"c": 40, "k": 1, "padding": (1, 1), "bias": False},
             {"c": 32, "k": 130, "r": 1, "s": 1},
         ),
     )

@@ -129,6 +129,7 @@ py::dict plan_as_dict(const py::dict& problem, const py::dict& device, const std
   result["tile_rows"] = plan.tile_rows;
   result["tile_columns"] = plan.tile_columns;
   result["padded"] = plan.padded;
+  result["prefetched"] = plan.prefetched;
   result["taps"] = plan.taps;
   result["parts"] = plan.parts;
   result["splits"] = plan.splits;

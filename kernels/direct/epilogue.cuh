@@ -36,43 +36,44 @@ __device__ __forceinline__ void write(const Params& params, const Run& run, int 
   if (params.indices != nullptr) write_index(params.indices, params.index_type, pixel, best.channel);
 }
 
-// The run's values over all its threads, by merge(a, b): neighbouring lanes shuffle, others meet in shared memory. The
-// thread in slot 0 ends with the result. Every thread of the block must call it.
+// The run's values over all its threads, by merge(a, b): those of other warps, or of lanes that are no neighbours, meet
+// in shared memory, neighbouring lanes shuffle. The thread in slot 0 ends with the result. Every thread of the block
+// must call it.
 template <int kCount, typename Value, typename Merge>
 __device__ __forceinline__ void combine(const Params& params, const Place& place, char* shared, Value (&values)[kCount],
                                         Merge merge) {
-  if (params.slots == 1) return;
-  if (params.slots_inside) {
-    for (int offset = params.slots / 2; offset > 0; offset /= 2) {
+  const int together = params.slots_inside ? min(params.slots, warpSize) : 1;  // that shuffle
+  if (params.slots > together) {
+    auto* const exchange = reinterpret_cast<Value*>(shared) + threadIdx.x;
 #pragma unroll
-      for (int i = 0; i < kCount; ++i) {
-        Value other = values[i];
-        if constexpr (sizeof(Value) == sizeof(float)) {
-          other = __shfl_xor_sync(0xffffffffu, values[i], offset);
-        } else {
-          other.value = __shfl_xor_sync(0xffffffffu, values[i].value, offset);
-          other.channel = __shfl_xor_sync(0xffffffffu, values[i].channel, offset);
+    for (int i = 0; i < kCount; ++i) exchange[i * kThreads] = values[i];
+    const int apart = params.slots_inside ? 1 : params.tile_runs;
+    // Halves are added to halves, so that all threads take part for as long as there is work for them.
+    for (int half = params.slots / 2; half >= together; half /= 2) {
+      __syncthreads();
+      if (place.slot < half) {
+#pragma unroll
+        for (int i = 0; i < kCount; ++i) {
+          merge(values[i], exchange[i * kThreads + half * apart]);
+          exchange[i * kThreads] = values[i];
         }
-        merge(values[i], other);
       }
     }
-    return;
-  }
-  auto* const exchange = reinterpret_cast<Value*>(shared) + threadIdx.x;
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) exchange[i * kThreads] = values[i];
-  // Halves are added to halves, so that all threads take part for as long as there is work for them.
-  for (int half = params.slots / 2; half > 0; half /= 2) {
     __syncthreads();
-    if (place.slot < half) {
+  }
+  for (int offset = together / 2; offset > 0; offset /= 2) {
 #pragma unroll
-      for (int i = 0; i < kCount; ++i) {
-        merge(values[i], exchange[i * kThreads + half * params.tile_runs]);
-        exchange[i * kThreads] = values[i];
+    for (int i = 0; i < kCount; ++i) {
+      Value other = values[i];
+      if constexpr (sizeof(Value) == sizeof(float)) {
+        other = __shfl_xor_sync(0xffffffffu, values[i], offset);
+      } else {
+        other.value = __shfl_xor_sync(0xffffffffu, values[i].value, offset);
+        other.channel = __shfl_xor_sync(0xffffffffu, values[i].channel, offset);
       }
+      merge(values[i], other);
     }
   }
-  __syncthreads();
 }
 
 }  // namespace convmin::direct

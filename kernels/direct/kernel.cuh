@@ -1,6 +1,8 @@
 // The direct kernel: convolutions of which tensor cores, and tiles of a matrix product, would compute padding only.
 #pragma once
 
+#include <type_traits>
+
 #include "common/start.cuh"
 #include "direct/epilogue.cuh"
 #include "direct/launch.h"
@@ -67,8 +69,11 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads, blocks_per_sm(T::kVector))
     conv_scale_min_direct(const __grid_constant__ Params params) {
   extern __shared__ __align__(16) char shared[];
-  stage_weight<T>(params, shared + kExchangeBytes);
   const Place place(params);
+  if (params.prefetched) {
+    prefetch_run<T>(params, locate<T>(params, static_cast<int>(blockIdx.x) * params.tile_runs + place.run), place.slot);
+  }
+  stage_weight<T>(params, shared + kExchangeBytes);
   for (int tile = static_cast<int>(blockIdx.x); tile < params.tiles; tile += static_cast<int>(gridDim.x)) {
     const Run run = locate<T>(params, tile * params.tile_runs + place.run);
     if constexpr (T::kGrouped) {
@@ -85,28 +90,39 @@ int launch_instance(const Params& params, const Plan& plan, cudaStream_t stream)
   return start(kernel, plan.blocks, kThreads, plan.shared_memory, params, stream);
 }
 
-template <typename Element, int kVector, int kStep>
+template <typename Element, int kVector, int kOutputs, int kStep>
 int launch_window(const Params& params, const Plan& plan, const Variant& variant, cudaStream_t stream) {
-  if (variant.window == 3) return launch_instance<Element, kVector, kGroupedRows, 0, 3, kStep>(params, plan, stream);
-  if (variant.window == 5) return launch_instance<Element, kVector, kGroupedRows, 0, 5, kStep>(params, plan, stream);
+  const auto launch = [&](auto window) {
+    return launch_instance<Element, kVector, kManyRows, kOutputs, window(), kStep>(params, plan, stream);
+  };
+  if (variant.window == 3) return launch(std::integral_constant<int, 3>{});
+  if (variant.window == 5) return launch(std::integral_constant<int, 5>{});
   if constexpr (keeps_window(7, kStep, kVector)) {
-    if (variant.window == 7) return launch_instance<Element, kVector, kGroupedRows, 0, 7, kStep>(params, plan, stream);
+    if (variant.window == 7) return launch(std::integral_constant<int, 7>{});
   }
   return static_cast<int>(cudaErrorInvalidValue);
+}
+
+template <typename Element, int kVector, int kOutputs>
+int launch_outputs(const Params& params, const Plan& plan, const Variant& variant, cudaStream_t stream) {
+  if constexpr (kOutputs <= kMaxWindowOutputs) {
+    if (variant.window > 0) return launch_window<Element, kVector, kOutputs, 1>(params, plan, variant, stream);
+  }
+  return launch_instance<Element, kVector, kFewRows, kOutputs, 0, 0>(params, plan, stream);
 }
 
 template <typename Element, int kVector>
 int launch_vector(const Params& params, const Plan& plan, const Variant& variant, cudaStream_t stream) {
   switch (variant.outputs) {
-    case 1: return launch_instance<Element, kVector, kDenseRows, 1, 0, 0>(params, plan, stream);
-    case 2: return launch_instance<Element, kVector, kDenseRows, 2, 0, 0>(params, plan, stream);
-    case 4: return launch_instance<Element, kVector, kDenseRows, 4, 0, 0>(params, plan, stream);
+    case 1: return launch_outputs<Element, kVector, 1>(params, plan, variant, stream);
+    case 2: return launch_outputs<Element, kVector, 2>(params, plan, variant, stream);
+    case 4: return launch_outputs<Element, kVector, 4>(params, plan, variant, stream);
     default: break;
   }
   if (variant.rows == 1) return launch_instance<Element, kVector, 1, 0, 0, 0>(params, plan, stream);
-  if (variant.window == 0) return launch_instance<Element, kVector, kGroupedRows, 0, 0, 0>(params, plan, stream);
-  return variant.step == 1 ? launch_window<Element, kVector, 1>(params, plan, variant, stream)
-                           : launch_window<Element, kVector, 2>(params, plan, variant, stream);
+  if (variant.window == 0) return launch_instance<Element, kVector, kManyRows, 0, 0, 0>(params, plan, stream);
+  return variant.step == 1 ? launch_window<Element, kVector, 0, 1>(params, plan, variant, stream)
+                           : launch_window<Element, kVector, 0, 2>(params, plan, variant, stream);
 }
 
 template <typename Element>

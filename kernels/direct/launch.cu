@@ -29,6 +29,7 @@ Params make_params(const Problem& problem, const Plan& plan, const Arguments& ar
   params.tiles = static_cast<int>((std::int64_t{params.runs} + params.tile_runs - 1) / params.tile_runs);
   params.slots = kThreads / plan.tile_columns;
   params.items = static_cast<int>((problem.groups > 1 ? problem.k : problem.c) / plan.tile_k);
+  params.prefetched = plan.prefetched;
   params.slots_inside = plan.gather == Gather::kChannels;
   params.by_ow = FastDivisor(problem.ow);
   params.by_run_rows = FastDivisor(run_rows);

@@ -25,17 +25,21 @@ __device__ __forceinline__ void multiply(const Vector<T>& x, const Vector<T>& we
 }
 
 // A window's columns in turn; the input's rows of a column are loaded once for all of the run's pixels. Of a square
-// window the loads of several columns are in flight at once.
-template <typename T, bool kSquare>
-__device__ __forceinline__ void sum_by_rows(const Params& params, const Run& run, const char* input, const char* weight,
-                                            Sums<T, T::kVector>& sums) {
+// window the loads of several columns are in flight at once. Calls add(pixel, filter, x, weight) with what
+// weight_of(filter, tap) returns.
+template <typename T, int kFilters, bool kSquare, typename WeightOf, typename Add>
+__device__ __forceinline__ void sum_by_columns(const Params& params, const Run& run, const char* input,
+                                               WeightOf weight_of, Add add) {
   constexpr int kUnroll = kSquare ? T::kColumnsTogether : 1;
   const int columns = kSquare ? T::kWindow : params.s;
 #pragma unroll kUnroll
   for (int s = 0; s < columns; ++s) {
-    Vector<T> column[T::kWindow];
+    Vector<T> column[kFilters][T::kWindow];
 #pragma unroll
-    for (int r = 0; r < T::kWindow; ++r) column[r] = load_weight<T>(params, weight, r * columns + s);
+    for (int k = 0; k < kFilters; ++k) {
+#pragma unroll
+      for (int r = 0; r < T::kWindow; ++r) column[k][r] = weight_of(k, r * columns + s);
+    }
     const bool inside = static_cast<unsigned>(run.iw + s * params.dilation_w) < static_cast<unsigned>(params.w);
     const unsigned rows = inside ? run.inside_rows : 0;
     const char* source = input + s * params.dilation_w * params.input_stride_w;
@@ -45,9 +49,21 @@ __device__ __forceinline__ void sum_by_rows(const Params& params, const Run& run
 #pragma unroll
       for (int p = 0; p < T::kRows; ++p) {
         const int r = i - p * T::kStep;
-        if (r >= 0 && r < T::kWindow) multiply<T>(x, column[r < 0 ? 0 : r], sums[p]);
+        if (r < 0 || r >= T::kWindow) continue;
+#pragma unroll
+        for (int k = 0; k < kFilters; ++k) add(p, k, x, column[k][r < 0 ? 0 : r]);
       }
     }
+  }
+}
+
+template <typename T, int kFilters, typename WeightOf, typename Add>
+__device__ __forceinline__ void sum_window(const Params& params, const Run& run, const char* input, WeightOf weight_of,
+                                           Add add) {
+  if (params.s == T::kWindow) {
+    sum_by_columns<T, kFilters, true>(params, run, input, weight_of, add);
+  } else {
+    sum_by_columns<T, kFilters, false>(params, run, input, weight_of, add);
   }
 }
 
@@ -86,11 +102,9 @@ __device__ __forceinline__ void sum_outputs(const Params& params, const Run& run
   const char* column = weight;
   for (int channel = 0; channel < channels; ++channel) {
     if constexpr (T::kWindow > 0) {
-      if (params.s == T::kWindow) {
-        sum_by_rows<T, true>(params, run, input, column, sums);
-      } else {
-        sum_by_rows<T, false>(params, run, input, column, sums);
-      }
+      sum_window<T, 1>(
+          params, run, input, [&](int, int tap) { return load_weight<T>(params, column, tap); },
+          [&](int p, int, const Vector<T>& x, const Vector<T>& factors) { multiply<T>(x, factors, sums[p]); });
     } else {
       for_each_tap<T>(params, run, input, [&](int tap, const Vector<T>(&x)[T::kRows]) {
         const Vector<T> factors = load_weight<T>(params, column, tap);
@@ -107,21 +121,30 @@ __device__ __forceinline__ void sum_outputs(const Params& params, const Run& run
 template <typename T>
 __device__ __forceinline__ void add_channels(const Params& params, const Run& run, const char* weight, int channel,
                                              Sums<T, T::kOutputs>& sums) {
-  using N = Numeric<typename T::Element>;
   const char* input = run.input + channel * params.input_stride_c;
   const char* column = weight + channel * static_cast<int>(sizeof(typename T::Element));
   const int taps = params.r * params.s;
-  for_each_tap<T>(params, run, input, [&](int tap, const Vector<T>(&x)[T::kRows]) {
+  // Output channels that don't exist repeat the last one, and are left out of the minimum.
+  const auto weight_of = [&](int k, int tap) {
+    return load_weight<T>(params, column, min(k, params.outputs - 1) * taps + tap);
+  };
+  const auto add = [&](int p, int k, const Vector<T>& x, const Vector<T>& factors) {
+    using N = Numeric<typename T::Element>;
 #pragma unroll
-    for (int k = 0; k < T::kOutputs; ++k) {
-      // Output channels that don't exist repeat the last one, and are left out of the minimum.
-      const Vector<T> factors = load_weight<T>(params, column, min(k, params.outputs - 1) * taps + tap);
+    for (int v = 0; v < T::kVector; ++v) sums[p][k] += N::widen(x.values[v]) * N::widen(factors.values[v]);
+  };
+  if constexpr (T::kWindow > 0) {
+    sum_window<T, T::kOutputs>(params, run, input, weight_of, add);
+  } else {
+    for_each_tap<T>(params, run, input, [&](int tap, const Vector<T>(&x)[T::kRows]) {
 #pragma unroll
-      for (int p = 0; p < T::kRows; ++p)
+      for (int k = 0; k < T::kOutputs; ++k) {
+        const Vector<T> factors = weight_of(k, tap);
 #pragma unroll
-        for (int v = 0; v < T::kVector; ++v) sums[p][k] += N::widen(x[p].values[v]) * N::widen(factors.values[v]);
-    }
-  });
+        for (int p = 0; p < T::kRows; ++p) add(p, k, x[p], factors);
+      }
+    });
+  }
 }
 
 }  // namespace convmin::direct

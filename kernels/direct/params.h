@@ -26,6 +26,7 @@ struct Params {
   // ones with `slots_inside`; a slot takes every slots-th of the `items`, which are vectors of channels.
   int runs, tiles, tile_runs, slots, items;
   bool slots_inside;
+  bool prefetched;  // what lies under a block's first tile
   FastDivisor by_ow, by_run_rows;
 
   // The weight in shared memory: rows of channels, output channels where there are groups, else input channels.

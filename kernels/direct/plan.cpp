@@ -12,7 +12,7 @@ namespace {
 constexpr std::int64_t kMaxExtent = std::int64_t{1} << 30;
 constexpr std::int64_t kMaxRuns = (std::int64_t{1} << 31) - (2 * kThreads);
 constexpr std::int64_t kMaxGroup = 8;  // channels of a group, in or out
-constexpr int kMaxSlots = 32;
+constexpr int kMaxSlots = 64;          // that are no neighbours
 constexpr int kWarp = 32;
 
 // Estimated cycles.
@@ -33,8 +33,15 @@ bool vectors_fit(const Problem& problem) {
 }
 
 int window_of(const Problem& problem, int rows, int vector) {
+  const bool few = problem.groups > 1 || (problem.k <= kMaxWindowOutputs && problem.stride_h == 1);
   const bool plain = problem.dilation_h == 1 && keeps_window(problem.r, problem.stride_h, vector);
-  return problem.groups > 1 && rows == kGroupedRows && plain ? static_cast<int>(problem.r) : 0;
+  return few && rows == kManyRows && plain ? static_cast<int>(problem.r) : 0;
+}
+
+// Whether there is a kernel of so many rows.
+bool has_rows(const Problem& problem, int rows, int vector) {
+  if (problem.groups > 1) return rows != kFewRows;
+  return rows == kFewRows || (rows == kManyRows && window_of(problem, rows, vector) > 0);
 }
 
 struct Choice {
@@ -115,13 +122,13 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   const std::int64_t fitting = std::max<std::int64_t>(device.shared_memory_per_sm / (shared + kReservedShared), 1);
   const std::int64_t resident = device.sm_count * std::min<std::int64_t>(fitting, blocks_per_sm(vector));
 
-  // Neighbouring lanes share a run where channels are neighbours in memory: enough of them for whole lines, and no more
-  // than a warp. Else few pixels may have more threads, which then meet in shared memory.
+  // Neighbouring lanes share a run where channels are neighbours in memory: enough of them for whole lines. Else few
+  // pixels may have more threads, which then meet in shared memory.
   const bool inside = vectors || channels_inside;
-  const int fewest = inside ? 8 : 1, most = inside ? kMaxSlots : 2 * kMaxSlots;
+  const int fewest = inside ? 8 : 1, most = inside ? kThreads : kMaxSlots;
   Choice best{};
-  for (const int rows : {kGroupedRows, kDenseRows, 1}) {
-    if (problem.groups > 1 ? rows == kDenseRows : rows != kDenseRows) continue;
+  for (const int rows : {kManyRows, kFewRows, 1}) {
+    if (!has_rows(problem, rows, vector)) continue;
     for (int slots = 1; slots <= most; slots *= 2) {
       if (slots > 1 && slots / 2 >= items) break;
       if (slots < fewest && slots < items) continue;
@@ -140,6 +147,8 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   plan->taps = window_of(problem, best.rows, vector);
   plan->splits = 1;
   plan->blocks = std::min(best.tiles, resident);
+  // More blocks hide each other's waiting, and of pixels in rows a thread would ask for too little at a time.
+  plan->prefetched = inside && plan->blocks <= device.sm_count;
   plan->threads = kThreads;
   plan->shared_memory = static_cast<int>(shared);
   plan->workspace_bytes = 0;

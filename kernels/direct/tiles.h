@@ -6,9 +6,10 @@
 namespace convmin::direct {
 
 inline constexpr int kThreads = 256;
-inline constexpr int kMaxOutputs = 4;   // of a problem without groups
-inline constexpr int kGroupedRows = 4;  // output pixels of a thread, one below the other
-inline constexpr int kDenseRows = 2;
+inline constexpr int kMaxOutputs = 4;  // of a problem without groups
+// Output pixels of a thread, one below the other: with groups, or where rows of the input are kept; and without.
+inline constexpr int kManyRows = 4, kFewRows = 2;
+inline constexpr int kMaxWindowOutputs = 2;  // that rows are kept for, without groups
 inline constexpr int kVectorBytes = 16;
 
 // Vectors take registers for four rows of sums; scalars leave room for more warps.
@@ -26,7 +27,8 @@ constexpr int columns_together(int vector, int window) { return vector > 1 ? 2 :
 constexpr int taps_together(int rows) { return rows == 1 ? 4 : 2; }
 
 // Shared memory begins with what threads hand each other at the end of a tile; the weight follows.
-inline constexpr int kExchangeBytes = 8 * kThreads * kGroupedRows;
-static_assert(kExchangeBytes >= 4 * kThreads * kDenseRows * kMaxOutputs, "sums fit as well as candidates");
+inline constexpr int kExchangeBytes = 8 * kThreads * kManyRows;
+static_assert(kExchangeBytes >= 4 * kThreads * kFewRows * kMaxOutputs, "sums fit as well as candidates");
+static_assert(kExchangeBytes >= 4 * kThreads * kManyRows * kMaxWindowOutputs, "and those of more rows");
 
 }  // namespace convmin::direct

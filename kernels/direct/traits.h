@@ -19,7 +19,7 @@ struct Traits {
   static constexpr int kInputRows = (kRows - 1) * kStep + kWindow;
   static constexpr int kColumnsTogether = columns_together(kVector, kWindow), kTapsTogether = taps_together(kRows);
   static_assert(kVector == 1 || kVector * sizeof(Element) == kVectorBytes, "scalars or whole vectors");
-  static_assert(kGrouped || kWindow == 0, "rows are kept for groups alone");
+  static_assert(kOutputs <= kMaxWindowOutputs || kWindow == 0, "so many sums for each row");
 };
 
 template <typename T>

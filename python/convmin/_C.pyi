@@ -48,6 +48,7 @@ class Plan(TypedDict, total=False):
     tile_rows: int
     tile_columns: int
     padded: bool
+    prefetched: bool
     taps: int
     parts: int
     splits: int
