@@ -53,7 +53,8 @@ struct Problem {
   double scale;
 };
 
-inline constexpr int kMaxCluster = 8;  // blocks of a cluster, as many as every Hopper GPU takes
+// Blocks of a cluster: as many as every GPU takes that has clusters, and as Hopper takes if asked.
+inline constexpr int kPortableCluster = 8, kMaxCluster = 16;
 
 // What plan() needs to know of a GPU. Fill it by hand to plan for one that is not there.
 struct Device {

@@ -8,8 +8,8 @@ import convmin
 from convmin import _C
 from support import Problem, random_problem
 
-# Of 132 multiprocessors, as an H200 says: of 2, 3, ... 8 blocks.
-CLUSTERS = (66, 39, 30, 22, 17, 15, 15)
+# Of 132 multiprocessors, as an H200 says: of 2, 3, ... 16 blocks.
+CLUSTERS = (66, 39, 30, 22, 17, 15, 15, 9, 7, 7, 7, 7, 7, 7, 7)
 
 # Compute capability, multiprocessors, shared memory per block (opt-in) and per multiprocessor; clusters.
 DEVICES = {

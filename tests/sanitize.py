@@ -195,7 +195,8 @@ def variant_of(problem: Problem, plan: _C.Plan, indices: bool) -> Variant:
         # Tiles may run on over rows, taps have several planes, and blocks equal shares of all tiles, not of each, that
         # end between sums (2) or within them (3).
         split = plan["splits"] > 1 if plan["grains"] == 0 else min(plan["grains"], 2) + 1
-        clustered, runs_on = plan["cluster"] > 1, plan["tile_rows"] == 0
+        clustered = (plan["cluster"] > 1) + (plan["cluster"] > 8)
+        runs_on = plan["tile_rows"] == 0
         taps = zip(problem.stride, problem.dilation, (problem.r, problem.s), strict=True)
         planes = plan["splits"] * plan["parts"] == 1 and any(a % b and extent > 1 for a, b, extent in taps)
         if split > 1 or runs_on or planes:

@@ -30,7 +30,7 @@ CUT_SUMS = [
     Problem(n=60, c=400, h=130, w=3, k=66, r=1, s=3, stride=(2, 2), padding=(2, 0), groups=2, bias=False, dtype=HALF),
     Problem(n=60, c=136, h=130, w=7, k=33, r=1, s=3, stride=(2, 2), padding=(2, 0), dilation=(3, 1), bias=False),
     Problem(n=9, c=400, h=80, w=3, k=272, r=2, s=3, padding=(2, 1), dilation=(1, 2), groups=2),
-    Problem(n=20, c=400, h=20, w=3, k=528, padding=(2, 1), dilation=(1, 2), groups=2, bias=False),
+    Problem(n=21, c=400, h=20, w=3, k=528, padding=(2, 1), dilation=(1, 2), groups=2, bias=False),
     Problem(n=60, c=200, h=130, w=5, k=33, r=2, s=3, dilation=(3, 2), bias=False),
     Problem(n=9, c=264, h=130, w=5, k=400, r=1, s=3, stride=(1, 3), padding=(2, 1), dilation=(1, 2)),
     Problem(n=60, c=264, h=130, w=5, k=200, r=1, s=3, stride=(2, 1), padding=(1, 0), dilation=(2, 2), dtype=HALF),
@@ -82,14 +82,28 @@ CLUSTERS = [
     Problem(n=1, c=144, h=7, w=3, k=144, r=5, s=2, padding=(1, 0), dilation=(2, 2), groups=2, dtype=BRAIN),
     Problem(n=5, c=136, h=7, w=10, k=136, r=5, s=1, padding=(1, 1), dilation=(2, 1)),
     Problem(n=1, c=144, h=13, w=60, k=144, r=5, s=2, stride=(4, 4), padding=(1, 2), dilation=(3, 2), groups=2),
+    # Of more blocks than every GPU's clusters have.
+    Problem(n=1, c=1040, h=20, w=3, k=144, r=3, s=1, padding=(0, 1), dtype=HALF),
+    Problem(n=2, c=520, h=9, w=17, k=33, r=5, s=3, padding=(1, 0), dtype=BRAIN),
+    Problem(n=2, c=16, h=13, w=26, k=520, padding=(0, 1)),
+    Problem(n=5, c=400, h=7, w=26, k=520, r=1, s=3, padding=(1, 0), dtype=HALF),
+    Problem(n=5, c=136, h=7, w=26, k=400, r=5, s=3, padding=(0, 1), groups=2),
+    Problem(n=5, c=1040, h=14, w=26, k=400, r=3, s=2, dtype=HALF),
 ]
 # More of them meet through memory.
 CROWDS = [
-    Problem(n=3, c=520, h=7, w=17, k=33, r=5, s=3, stride=(4, 4)),
+    Problem(n=5, c=1560, h=7, w=17, k=33, r=5, s=3, stride=(4, 4)),
     Problem(n=1, c=32, h=20, w=5, k=1040, r=5, s=3, padding=(1, 1), dilation=(3, 2), groups=2),
-    Problem(n=1, c=40, h=9, w=3, k=520),
+    Problem(n=1, c=40, h=9, w=3, k=1300),
     Problem(n=1, c=72, h=13, w=7, k=520, r=5, s=2, stride=(4, 4), padding=(1, 0), dilation=(3, 2)),
     Problem(n=5, c=16, h=130, w=5, k=520, r=5, s=3, dilation=(3, 2)),
+]
+# Images of a 1 x 1 kernel follow each other without a gap, as pixels of one row.
+JOINED = [
+    Problem(n=5, c=72, h=7, w=9, k=80, r=1, s=1, dtype=BRAIN),
+    Problem(n=40, c=48, h=6, w=7, k=66, r=1, s=1, groups=2, bias=False),
+    Problem(n=3, c=33, h=9, w=5, k=130, r=1, s=1, dtype=HALF),
+    Problem(n=64, c=264, h=28, w=28, k=520, r=1, s=1),  # multiplies as float16
 ]
 FILLS = ("normal", "integers", "mixed_pixels", "mixed_regions", "overflow16", "underflow16", "one_nan")
 
@@ -131,20 +145,30 @@ def test_shares_end_within_sums() -> None:
     assert met >= {*product((256,), (64, 128), (False, True)), *product((128,), (64, 128), (True,)), False, True}
 
 
+def test_images_are_joined() -> None:
+    for problem in stored(JOINED):
+        plan, row = (plan_of(p) for p in (problem, problem.replace(n=1, h=1, w=problem.n * problem.h * problem.w)))
+        for field in ("tile", "tile_rows", "tile_columns", "splits", "parts", "grains", "blocks"):
+            assert plan[field] == row[field], (problem, field)
+    assert plan_of(JOINED[-1])["tile"][2] == 64
+
+
 def test_clusters_share_tiles() -> None:
     """Of each way to share and each size of a tile; nothing is left in memory then. Without clusters all meet there."""
-    met = set()
+    met, large = set(), set()
     for problem in stored(CLUSTERS):
         plan = plan_of(problem)
+        large.add(plan["cluster"] > 8)
         assert plan["cluster"] == plan["splits"] * plan["parts"] > 1, problem
         met.add((plan["splits"] > 1, plan["parts"] > 1))
         met.add(plan["tile"][:2])
-        alone = plan_of(problem, {**H200, "clusters": (0,) * 7})
+        alone = plan_of(problem, {**H200, "clusters": (0,) * 15})
         assert alone["cluster"] == 0
         if problem.storage == "channels_last" and plan["tile"][2] * problem.dtype.itemsize == 128:
             vectors = problem.c // problem.groups % (16 // problem.dtype.itemsize) == 0
             assert not vectors or plan["workspace_bytes"] == 0
     assert met == {(True, False), (False, True), (True, True), *product((128, 256), (64, 128))}
+    assert large == {False, True}
 
 
 def test_crowds_meet_in_memory() -> None:
@@ -155,7 +179,7 @@ def test_crowds_meet_in_memory() -> None:
 
 
 def cases() -> list[Any]:
-    problems = stored(EQUAL_SHARES + CUT_SUMS + RUNS_ON + STRIDED + CLUSTERS + CROWDS)
+    problems = stored(EQUAL_SHARES + CUT_SUMS + RUNS_ON + STRIDED + CLUSTERS + CROWDS + JOINED)
     return [
         pytest.param(problem.replace(fill=fill), class_of(problem), id=f"{problem}-{fill}")
         for problem, fill in product(problems, FILLS)
@@ -175,7 +199,7 @@ LARGEST = [
     for problem in (
         Problem(n=16, c=512, h=32, w=32, k=256, stride=(2, 2), padding=(1, 1), dtype=BRAIN),
         Problem(n=16, c=512, h=32, w=32, k=256, stride=(2, 2), padding=(1, 1), dtype=HALF),
-        Problem(n=16, c=1024, h=14, w=14, k=256, r=1, s=1),
+        Problem(n=20, c=1024, h=14, w=14, k=256, r=1, s=1),
     )
 ]
 

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "common/shared_memory.h"
+#include "conv_scale_min.h"
 
 namespace convmin {
 
@@ -36,7 +37,10 @@ bool can_wait(void (*kernel)(Params...)) {
 template <typename... Params>
 cudaError_t launch_dependent(void (*kernel)(Params...), bool dependent, dim3 grid, int threads, int shared_memory,
                              cudaStream_t stream, int cluster, const Params&... params) {
-  const cudaError_t error = allow_shared_memory(reinterpret_cast<const void*>(kernel), shared_memory);
+  cudaError_t error = allow_shared_memory(reinterpret_cast<const void*>(kernel), shared_memory);
+  if (error == cudaSuccess && cluster > kPortableCluster) {
+    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+  }
   if (error != cudaSuccess) return error;
   cudaLaunchAttribute attributes[2]{};
   unsigned count = 0;

@@ -60,8 +60,8 @@ class DeviceProperties:
         shared_memory_per_block: bytes, with opt-in.
         shared_memory_per_sm: bytes.
         registers_per_sm: 32-bit registers.
-        clusters: Hopper: how many clusters of 2, 3, ... 8 blocks run at once, where each block fills a multiprocessor;
-            zeros: plan without clusters.
+        clusters: Hopper: how many clusters of 2, 3, ... 16 blocks run at once, where each block fills a
+            multiprocessor; zeros: plan without clusters.
     """
 
     major: int
@@ -70,7 +70,7 @@ class DeviceProperties:
     shared_memory_per_block: int
     shared_memory_per_sm: int
     registers_per_sm: int
-    clusters: tuple[int, ...] = (0,) * 7
+    clusters: tuple[int, ...] = (0,) * 15
 
     @classmethod
     def of(cls, device: torch.device) -> DeviceProperties:

@@ -49,9 +49,8 @@ class Copier {
     copy_ = static_cast<Operand*>(params.copy) + pixel * params.source.pixel_pitch +
             static_cast<std::int64_t>(group) * params.source.group_pitch + first;
     pixels_ = static_cast<int>(min(source.pixels - pixel, std::int64_t{kCopyPixels}));
-    const std::int64_t image = params.source.pixels / params.n;
-    first_n_ = pixel / image;
-    first_pixel_ = static_cast<int>(pixel - first_n_ * image);
+    first_n_ = pixel / source.image_pixels;
+    first_pixel_ = static_cast<int>(pixel - first_n_ * source.image_pixels);
   }
 
   __device__ __forceinline__ void run(Shared& shared) {

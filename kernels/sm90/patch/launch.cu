@@ -23,7 +23,8 @@ Source make_source(Problem problem, const Plan& plan, bool scaled, const void* i
   source.input = input;
   source.stride_n = problem.input_strides[0], source.stride_c = problem.input_strides[1];
   source.stride_h = problem.input_strides[2], source.stride_w = problem.input_strides[3];
-  source.image = FastDivisor(problem.h * problem.w);
+  source.image_pixels = problem.h * problem.w;
+  source.image = FastDivisor(source.image_pixels);
   source.row = FastDivisor(problem.w);
   source.pixels = problem.n * problem.h * problem.w;
   source.chunks = static_cast<int>(problem.groups * ceil_divide(problem.c / problem.groups, plan.tile_k));
@@ -202,6 +203,9 @@ Fallback fallback(const Problem& problem, const Plan& plan, const Arguments& arg
 int count_clusters(Device* device) {
   const int shared_memory = device->shared_memory_per_block;
   cudaError_t error = allow_shared_memory(reinterpret_cast<const void*>(fill_a_multiprocessor), shared_memory);
+  if (error == cudaSuccess) {
+    error = cudaFuncSetAttribute(fill_a_multiprocessor, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+  }
   for (unsigned size = 2; size <= kMaxCluster && error == cudaSuccess; ++size) {
     cudaLaunchAttribute attribute{};
     attribute.id = cudaLaunchAttributeClusterDimension;

@@ -34,6 +34,7 @@ constexpr double kCyclesPerCut = 2500;          // of a share's ends, beside its
 constexpr double kWorthACut = 1.03;             // for the memory that its sums take
 constexpr double kCyclesPerSplit = 170;         // of a tile's minima, written or read
 constexpr double kCyclesPerClusterSum = 0.135;  // the same in a cluster
+constexpr double kCyclesOfLargeCluster = 2800;  // more, where that has more than eight blocks
 constexpr double kLatency = 4000;               // from asking memory to having the answer, where all ask
 
 // Time of a product of 64 output channels in halves of that of 128, in tiles of one and of two subtiles a consumer.
@@ -41,6 +42,8 @@ constexpr double kNarrowTile[] = {1.4, 1.12};
 
 // A copy of so many bytes costs less than sm80's gathering, however few the output channels.
 constexpr std::int64_t kSmallCopy = std::int64_t{16} << 20;
+
+constexpr std::int64_t kMaxExtent = std::int64_t{1} << 30;
 
 // Of the memory that a copy may take where there is another way: the operator is there to save memory.
 constexpr std::int64_t kMostCopied = std::int64_t{1} << 27;
@@ -111,6 +114,7 @@ void weigh(const Problem& problem, const Device& device, double counters, Choice
       // A part writes its sums, and reads the others' of what it adds up.
       const auto adding = static_cast<double>(std::min<std::int64_t>(parts, kConsumers));
       if (parts > 1) unit += (1 + static_cast<double>(parts - 1) / adding) * outputs * kCyclesPerClusterSum;
+      if (sharing > kPortableCluster) unit += kCyclesOfLargeCluster;
     } else if (sharing > 1) {
       if (parts > 1) unit += static_cast<double>(parts + 1) * outputs * kCyclesPerSum;
       unit += static_cast<double>(splits - 1) * kCyclesPerSplit + kCyclesPerMeeting + counters;
@@ -127,7 +131,7 @@ void weigh(const Problem& problem, const Device& device, double counters, Choice
   if (choice->tiles * blocks <= device.sm_count) return;
   for (const std::int64_t grains : {std::int64_t{1}, chunks}) {
     const std::int64_t of_tile = blocks * grains, all = choice->tiles * of_tile;
-    if (of_tile == 1 || all >= std::int64_t{1} << 30) continue;
+    if (of_tile == 1 || all >= kMaxExtent) continue;
     const std::int64_t least = all / device.sm_count, share = ceil_divide(all, device.sm_count);
     const std::int64_t splits = blocks > 1 ? (of_tile - 2) / least + 2 : 1;  // at most; so many most often:
     const double sharing = static_cast<double>(std::min(splits, ceil_divide(of_tile * device.sm_count, all) + 1));
@@ -308,6 +312,11 @@ Problem simplified(Problem problem) {
   if (pointwise && problem.input_strides[2] == problem.w * problem.input_strides[3]) {
     problem.w = problem.ow = problem.w * problem.h;
     problem.h = problem.oh = 1;
+    const std::int64_t pixels = problem.n * problem.w;
+    if (problem.input_strides[0] == problem.w * problem.input_strides[3] && pixels < kMaxExtent) {
+      problem.w = problem.ow = pixels;
+      problem.n = 1;
+    }
   }
   return problem;
 }
@@ -322,7 +331,7 @@ const char* plan(const Problem& whole, const Device& device, Plan* plan) {
   for (const std::int64_t extent :
        {original.h + 2 * original.padding_h, original.w + 2 * original.padding_w, original.c, original.stride_h,
         original.stride_w, original.n * original.oh * original.ow}) {
-    if (extent >= std::int64_t{1} << 30) return "an extent, or the number of output pixels, is 2^30 or more";
+    if (extent >= kMaxExtent) return "an extent, or the number of output pixels, is 2^30 or more";
   }
   const Problem source = simplified(original);
   const std::int64_t channels = source.c / source.groups, outputs = source.k / source.groups;
@@ -330,7 +339,7 @@ const char* plan(const Problem& whole, const Device& device, Plan* plan) {
   if (channels * element_size(source.dtype) < 32) return "fewer input channels in a group than the tensor cores take";
   if (outputs < 32 && source.groups > 1) return "fewer output channels in a group than the tensor cores take";
   const std::int64_t image = source.h * source.w;
-  if (image >= std::int64_t{1} << 30 || source.n * image > (std::int64_t{1} << 38) / source.c)
+  if (image >= kMaxExtent || source.n * image > (std::int64_t{1} << 38) / source.c)
     return "an image of 2^30 pixels, or an input of 2^38 elements, or more";
 
   const int widest = round_up(outputs, 64) < round_up(outputs, 128) ? 64 : 128;
@@ -387,7 +396,7 @@ const char* drawback(const Problem& whole, const Device& device, const Plan& pla
   const bool brings_slowly = problem.dtype == DType::kFloat32 && problem.input_strides[1] != 1;
   const bool large =
       problem.groups == 1 && outputs > 64 && problem.n * problem.oh * problem.ow >= 256 * device.sm_count;
-  if (plan.tile_rows > 0 && problem.ow <= 4 && large && !brings_slowly)
+  if (plan.tile_rows > 0 && inner(problem, is_scaled(problem, plan)).ow <= 4 && large && !brings_slowly)
     return "half of its tiles would lie beyond the narrow image";
   // A unit's sums are one chain.
   const std::int64_t blocks = problem.groups * ceil_divide(outputs, plan.tile_n);

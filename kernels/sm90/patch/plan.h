@@ -27,8 +27,8 @@ bool packs_weight(const Problem& problem, bool scaled);
 // Whether the input is copied first, since vectors of channels don't fit it or since it has to be converted.
 bool is_copied(const Problem& problem, bool scaled);
 
-// The problem as the copy reads it: a kernel of one row or column needs no input that the stride skips, and rows
-// that follow each other without a gap are one where no window crosses them.
+// The problem as the copy reads it: a kernel of one row or column needs no input that the stride skips, and rows and
+// images that follow each other without a gap are one where no window crosses them.
 Problem simplified(Problem problem);
 
 // The problem as the kernel computes it: the simplified one, over the copy where there is one.
