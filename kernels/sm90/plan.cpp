@@ -102,9 +102,12 @@ const char* drawback(const Problem& problem, const Device& device, const Plan& p
   if (columns < 0.4 || (columns < (is_float ? 0.45 : 0.6) && !patch::copies_too_much(problem))) {
     return "rows so narrow that much of its strips would be padding";
   }
-  // The launches that see to float32's range take some 10 us.
-  if (is_float && problem.n * strips * problem.oh < 4 * device.sm_count)
-    return "too little work for float32's range check";
+  // The launches that see to float32's range take some 10 us. In 16 bits patches are faster (docs/kernels.md) where a
+  // multiprocessor has few strips; those that are copied first, where it has fewer still.
+  const std::int64_t units = problem.n * strips * problem.oh;
+  if (is_float && units < 4 * device.sm_count) return "too little work for float32's range check";
+  const std::int64_t few = patch::is_copied(problem, false) ? 4 : 16;
+  if (!is_float && problem.c >= 16 && units < few * device.sm_count) return "few strips for each multiprocessor";
   return nullptr;
 }
 
