@@ -407,6 +407,13 @@ def test_forcing_a_kernel() -> None:
         _C.plan({**description, "dtype": "int8"}, device)
 
 
+def test_devices_know_their_clusters() -> None:
+    device = convmin.DeviceProperties(9, 0, 132, 232448, 233472, 65536, (66, 39))
+    assert device.clusters == (66, 39, *(0,) * 13)
+    with pytest.raises(ValueError, match="got 16"):
+        convmin.DeviceProperties(9, 0, 132, 232448, 233472, 65536, (1,) * 16)
+
+
 def test_explain_for_a_device_that_is_not_there() -> None:
     """The same plan through the public function, for tensors without data."""
     problem = Problem(n=64, c=64, h=256, w=256, k=128)

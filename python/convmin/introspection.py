@@ -61,7 +61,10 @@ class DeviceProperties:
         shared_memory_per_sm: bytes.
         registers_per_sm: 32-bit registers.
         clusters: Hopper: how many clusters of 2, 3, ... 16 blocks run at once, where each block fills a
-            multiprocessor; zeros: plan without clusters.
+            multiprocessor; zeros, which missing ones are: plan without clusters.
+
+    Raises:
+        ValueError: more than 15 numbers in ``clusters``.
     """
 
     major: int
@@ -70,7 +73,13 @@ class DeviceProperties:
     shared_memory_per_block: int
     shared_memory_per_sm: int
     registers_per_sm: int
-    clusters: tuple[int, ...] = (0,) * 15
+    clusters: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        missing = 15 - len(self.clusters)
+        if missing < 0:
+            raise ValueError(f"clusters: expected a number for each of 2, 3, ... 16 blocks, got {len(self.clusters)}")
+        object.__setattr__(self, "clusters", (*self.clusters, *(0,) * missing))
 
     @classmethod
     def of(cls, device: torch.device) -> DeviceProperties:

@@ -206,17 +206,23 @@ int count_clusters(Device* device) {
   if (error == cudaSuccess) {
     error = cudaFuncSetAttribute(fill_a_multiprocessor, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
   }
-  for (unsigned size = 2; size <= kMaxCluster && error == cudaSuccess; ++size) {
+  for (int size = 2; size <= kMaxCluster && error == cudaSuccess; ++size) {
     cudaLaunchAttribute attribute{};
     attribute.id = cudaLaunchAttributeClusterDimension;
-    attribute.val.clusterDim = {size, 1, 1};
+    attribute.val.clusterDim = {static_cast<unsigned>(size), 1, 1};
     cudaLaunchConfig_t config{};
-    config.gridDim = size;
+    config.gridDim = static_cast<unsigned>(size);
     config.blockDim = kThreads;
     config.dynamicSmemBytes = static_cast<std::size_t>(shared_memory);
     config.attrs = &attribute;
     config.numAttrs = 1;
-    error = cudaOccupancyMaxActiveClusters(&device->clusters[size - 2], fill_a_multiprocessor, &config);
+    int& clusters = device->clusters[size - 2];
+    error = cudaOccupancyMaxActiveClusters(&clusters, fill_a_multiprocessor, &config);
+    if (error != cudaSuccess && size > kPortableCluster) {  // a GPU, or the part of one that is there, may refuse
+      clusters = 0;
+      cudaGetLastError();  // not the next call's
+      return cudaSuccess;
+    }
   }
   return error;
 }
