@@ -33,9 +33,8 @@ def check(problem: Problem, plan: _C.Plan, device: convmin.DeviceProperties, pre
     pixels = (1 if problem.n is None else problem.n) * math.prod(problem.output_size)
     assert plan["splits"] >= 1
     assert plan["grains"] > 0 or plan["blocks"] % (plan["splits"] * max(plan["parts"], 1)) == 0
-    if (
-        plan["kernel"] == "sm80" and plan["tile"] == SPECIALIZED
-    ):  # blocks take one tile after another, with equal shares of its output channels
+    if plan["kernel"] == "sm80" and plan["tile"] == SPECIALIZED:
+        # Blocks take one tile after another, with equal shares of its output channels.
         assert math.ceil(problem.k / plan["tile"][1]) % plan["splits"] == 0
     elif plan["kernel"] in ("simt", "sm80"):
         tiles = plan["blocks"] // (plan["splits"] * max(plan["parts"], 1))
@@ -216,7 +215,8 @@ def test_direct_fits_the_device(name: str) -> None:
     for _, plan in plans:
         assert plan["precision"] == "ieee" and plan["workspace_bytes"] == 0
         assert plan["tile"][0] == plan["tile_rows"] * plan["tile_columns"]
-        assert plan["tile_columns"] in (1, 2, 4, 8, 16, 32, 64, 128, 256)
+        fewest = 4 if plan["gather"] == "pixels" else 1
+        assert plan["tile_columns"] in (1, 2, 4, 8, 16, 32, 64, 128, 256) and plan["tile_columns"] >= fewest
         assert plan["blocks"] <= 4 * device.sm_count, "the weight is staged once a block"
 
 

@@ -13,7 +13,6 @@ namespace {
 
 using namespace backward;
 
-constexpr std::int64_t kMaxExtent = std::int64_t{1} << 30;
 constexpr std::int64_t kMaxBlocks = (std::int64_t{1} << 31) - 1;
 
 // Share of a window kernel's tiles that holds pixels.

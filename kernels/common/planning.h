@@ -15,6 +15,16 @@ constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_di
 
 inline constexpr std::int64_t kReservedShared = 1024;  // bytes of shared memory that the system takes of each block's
 
+inline constexpr std::int64_t kMaxExtent = std::int64_t{1} << 30;  // less than this fits in 32 bits, as do sums of two
+
+// Whether rows follow each other without a gap, and a 1 x 1 kernel can't tell where one ends.
+inline bool rows_are_one(const Problem& problem) {
+  const bool pointwise = problem.r == 1 && problem.s == 1 && problem.stride_h == 1 && problem.stride_w == 1 &&
+                         problem.padding_h == 0 && problem.padding_w == 0;
+  return pointwise && problem.input_strides[2] == problem.w * problem.input_strides[3] &&
+         problem.h * problem.w < kMaxExtent;
+}
+
 // The largest of the extents that kernels compute with in 32 bits.
 inline std::int64_t largest_extent(const Problem& problem) {
   return std::max({problem.h + 2 * problem.padding_h, problem.w + 2 * problem.padding_w,

@@ -9,7 +9,6 @@
 namespace convmin::direct {
 namespace {
 
-constexpr std::int64_t kMaxExtent = std::int64_t{1} << 30;
 constexpr std::int64_t kMaxRuns = (std::int64_t{1} << 31) - (2 * kThreads);
 constexpr std::int64_t kMaxGroup = 8;  // channels of a group, in or out
 constexpr int kMaxSlots = 64;          // that are no neighbours

@@ -11,7 +11,6 @@
 namespace convmin::simt {
 namespace {
 
-constexpr std::int64_t kMaxExtent = std::int64_t{1} << 30;
 constexpr std::int64_t kMaxBlocks = (std::int64_t{1} << 31) - 1;
 
 struct Choice {

@@ -12,7 +12,6 @@
 namespace convmin::sm80 {
 namespace {
 
-constexpr std::int64_t kMaxExtent = std::int64_t{1} << 30;
 // Rows or columns of a patch: so many never fit, but their bytes fit 64 bits.
 constexpr std::int64_t kMostOfPatch = std::int64_t{1} << 20;
 constexpr std::int64_t kMaxBlocks = (std::int64_t{1} << 31) - 1;
@@ -252,10 +251,7 @@ void consider(const Problem& problem, const Device& device, const Tile& tile, Ga
 }  // namespace
 
 Problem join_rows(Problem problem) {
-  const bool pointwise = problem.r == 1 && problem.s == 1 && problem.stride_h == 1 && problem.stride_w == 1 &&
-                         problem.padding_h == 0 && problem.padding_w == 0;
-  if (pointwise && problem.input_strides[2] == problem.w * problem.input_strides[3] &&
-      problem.h * problem.w < kMaxExtent) {
+  if (rows_are_one(problem)) {
     problem.w *= problem.h, problem.ow = problem.w;
     problem.h = problem.oh = 1;
   }

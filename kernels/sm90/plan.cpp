@@ -60,7 +60,7 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
   const bool channels_inside = problem.input_strides[1] < problem.input_strides[3];
   if (channels_inside && !vectors_fit(problem)) return "channels_last input that 16-byte loads don't fit";
   for (const std::int64_t extent : {problem.h + 2 * problem.padding_h, problem.w + 2 * problem.padding_w, problem.c}) {
-    if (extent >= std::int64_t{1} << 30) return "an extent is 2^30 or more";
+    if (extent >= kMaxExtent) return "an extent is 2^30 or more";
   }
 
   const int tile_n = problem.k <= 64 ? 64 : 128;
@@ -106,10 +106,9 @@ const char* drawback(const Problem& problem, const Device& device, const Plan& p
   // multiprocessor has few strips; those that are copied first, where it has fewer still. They take 16 channels and
   // more.
   const std::int64_t units = problem.n * strips * problem.oh;
-  if (is_float && units < 4 * device.sm_count) return "too little work for float32's range check";
+  if (is_float) return units < 4 * device.sm_count ? "too little work for float32's range check" : nullptr;
   const std::int64_t few = patch::is_copied(problem, false) ? 4 : 16;
-  if (!is_float && problem.c >= 16 && units < few * device.sm_count) return "few strips for each multiprocessor";
-  return nullptr;
+  return problem.c >= 16 && units < few * device.sm_count ? "few strips for each multiprocessor" : nullptr;
 }
 
 Workspace workspace(const Problem& problem, const Plan& plan) {

@@ -10,7 +10,7 @@
 namespace convmin::sm80::window {
 namespace {
 
-constexpr std::int64_t kMaxExtent = std::int64_t{1} << 23;  // products of two, and of one and a tile, fit 31 bits
+constexpr std::int64_t kMaxReach = std::int64_t{1} << 23;  // products of two, and of one and a tile, fit 31 bits
 constexpr std::int64_t kMaxTiles = std::int64_t{1} << 30;
 constexpr std::int64_t kMaxSide = (std::int64_t{1} << 16) - 1;  // of a patch: Place counts in 16 bits
 
@@ -71,7 +71,7 @@ Shape shape_of(const Problem& problem, std::int64_t width, std::int64_t tile_col
 const char* plan(const Problem& whole, const Device& device, Plan* plan) {
   if (const char* reason = refuse(whole, device)) return reason;
   if (whole.groups > 1) return "more than one group";
-  if (largest_extent(whole) >= kMaxExtent) return "an extent is 2^23 or more";
+  if (largest_extent(whole) >= kMaxReach) return "an extent is 2^23 or more";
   const Problem problem = join_rows(whole);
 
   Shape best{};

@@ -61,7 +61,7 @@ Patch make_run(const Problem& problem, std::int64_t pixels) {
   const std::int64_t pitch = ceil_divide(problem.w + problem.padding_w, problem.stride_w);
   const std::int64_t rows = ceil_divide(problem.h + problem.padding_h, problem.stride_h);
   if (pitch * problem.stride_w > kMaxBox || below > kMaxPixels) return {};
-  if (problem.n * rows * pitch >= std::int64_t{1} << 30) return {};
+  if (problem.n * rows * pitch >= kMaxExtent) return {};
   patch.runs_on = true;
   patch.run_rows = static_cast<int>(rows);
   patch.subtile_h = 1, patch.subtile_w = kSubtile;

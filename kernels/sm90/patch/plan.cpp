@@ -43,8 +43,6 @@ constexpr double kNarrowTile[] = {1.4, 1.12};
 // A copy of so many bytes costs less than sm80's gathering, however few the output channels.
 constexpr std::int64_t kSmallCopy = std::int64_t{16} << 20;
 
-constexpr std::int64_t kMaxExtent = std::int64_t{1} << 30;
-
 // Of the memory that a copy may take where there is another way: the operator is there to save memory.
 constexpr std::int64_t kMostCopied = std::int64_t{1} << 27;
 
@@ -308,8 +306,7 @@ Problem simplified(Problem problem) {
     problem.input_strides[3] *= problem.stride_w;
     problem.stride_w = problem.dilation_w = 1;
   }
-  const bool pointwise = problem.r == 1 && problem.s == 1 && problem.padding_h == 0 && problem.padding_w == 0;
-  if (pointwise && problem.input_strides[2] == problem.w * problem.input_strides[3]) {
+  if (rows_are_one(problem)) {
     problem.w = problem.ow = problem.w * problem.h;
     problem.h = problem.oh = 1;
     const std::int64_t pixels = problem.n * problem.w;
@@ -396,7 +393,7 @@ const char* drawback(const Problem& whole, const Device& device, const Plan& pla
   const bool brings_slowly = problem.dtype == DType::kFloat32 && problem.input_strides[1] != 1;
   const bool large =
       problem.groups == 1 && outputs > 64 && problem.n * problem.oh * problem.ow >= 256 * device.sm_count;
-  if (plan.tile_rows > 0 && inner(problem, is_scaled(problem, plan)).ow <= 4 && large && !brings_slowly)
+  if (plan.tile_rows > 0 && large && !brings_slowly && inner(problem, is_scaled(problem, plan)).ow <= 4)
     return "half of its tiles would lie beyond the narrow image";
   // A unit's sums are one chain.
   const std::int64_t blocks = problem.groups * ceil_divide(outputs, plan.tile_n);
