@@ -51,7 +51,7 @@ __device__ __forceinline__ void sum_by_columns(const Params& params, const Run& 
         const int r = i - p * T::kStep;
         if (r < 0 || r >= T::kWindow) continue;
 #pragma unroll
-        for (int k = 0; k < kFilters; ++k) add(p, k, x, column[k][r < 0 ? 0 : r]);
+        for (int k = 0; k < kFilters; ++k) add(p, k, x, column[k][r]);
       }
     }
   }
