@@ -131,7 +131,7 @@ class _Graph:
                 *[f"-I{path}" for path in config.toolkit.include_dirs[1:]],
             ]
             for source in _sources("kernels", "cu"):
-                archs = {"sm80": ampere, "sm90": hopper}.get(source.parts[1], config.archs)
+                archs = {"depthwise": ampere, "sm80": ampere, "sm90": hopper}.get(source.parts[1], config.archs)
                 targets = [flag for arch in archs for flag in arch.nvcc_flags()]
                 if targets:
                     objects += self.compile([source], self.kernels_dir, [*common, *targets], rule="nvcc")

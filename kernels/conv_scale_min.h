@@ -23,8 +23,8 @@ enum class Precision : std::uint8_t {
 enum class IndexType : std::uint8_t { kUInt8, kInt16, kInt32 };
 
 // Kernel families, slowest first. A plan takes the last one that accepts the problem.
-enum class KernelId : std::uint8_t { kSimt, kSm80, kSm90Patch, kSm90, kSm80Window, kDirect };
-inline constexpr int kKernelCount = 6;
+enum class KernelId : std::uint8_t { kSimt, kSm80, kSm90Patch, kSm90, kSm80Window, kDirect, kDepthwise };
+inline constexpr int kKernelCount = 7;
 
 // Which of the input's dimensions neighbouring threads walk while they fill the shared-memory tile.
 enum class Gather : std::uint8_t {

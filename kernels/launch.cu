@@ -9,6 +9,7 @@
 
 #include "common/slices.h"
 #include "conv_scale_min.h"
+#include "depthwise/launch.h"
 #include "direct/launch.h"
 #include "simt/launch.h"
 #include "simt/plan.h"
@@ -64,6 +65,7 @@ Status launch(const Problem& problem, const Plan& plan, const Arguments& argumen
     case KernelId::kDirect: return {direct::launch(problem, plan, arguments, stream)};
     case KernelId::kSimt: return {simt::launch(problem, plan, arguments, stream)};
 #ifndef CONVMIN_WITHOUT_SM80
+    case KernelId::kDepthwise: return {depthwise::launch(problem, plan, arguments, stream)};
     case KernelId::kSm80Window: return {sm80::window::launch(problem, plan, arguments, stream)};
     case KernelId::kSm80: {
       const int error = sm80::launch(problem, plan, arguments, stream);

@@ -2,6 +2,7 @@
 #include "simt/plan.h"
 
 #include "conv_scale_min.h"
+#include "depthwise/plan.h"
 #include "direct/plan.h"
 #include "sm80/plan.h"
 #include "sm80/window/plan.h"
@@ -30,6 +31,7 @@ constexpr Family kFamilies[kKernelCount] = {
     {KernelId::kSm90, "sm90", sm90::plan, sm90::drawback},
     {KernelId::kSm80Window, "sm80_window", sm80::window::plan, sm80::window::drawback},
     {KernelId::kDirect, "direct", direct::plan, direct::drawback},
+    {KernelId::kDepthwise, "depthwise", depthwise::plan, depthwise::drawback},
 };
 
 }  // namespace

@@ -12,7 +12,7 @@ from oracle import Comparison, check_against_eager, check_bounds, check_exact, h
 from support import Problem, eager, fp32_class
 
 # Kernels that add products one by one in float32, as the CPU does; the others use tensor cores.
-SCALAR_KERNELS = ("simt", "direct", "cpu")
+SCALAR_KERNELS = ("simt", "direct", "depthwise", "cpu")
 
 # Of few large terms, or of terms so alike in all pixels that partial sums go the same way there: an order's luck is
 # then that of all pixels, and their number says nothing.

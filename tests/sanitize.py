@@ -147,6 +147,16 @@ def candidates() -> list[Problem]:
                 image.replace(h=564, dilation=(2, 1)),
             ]
         problems += [image.replace(c=4, h=64, k=4, groups=4), image.replace(c=3, k=1, groups=1)]
+    # For lanes that have a channel each: few pixels and many channels, which warps and blocks share, and the reverse.
+    for dtype, storage, (r, step) in product(DTYPES, STORAGES[:2], ((3, 1), (5, 1), (7, 1), (3, 2), (5, 2))):
+        for n, c, h, w in product((1, 3), (8, 40, 72, 264, 520), (7, 20), (7, 10, 40)):
+            image = Problem(n=n, c=c, h=h, w=w, k=c, r=r, s=r, stride=(step, step), groups=c, padding=(r // 2, 1))
+            problems.append(image.replace(dtype=dtype, storage=storage))
+        for c, side in product((8, 72), (80, 201)):
+            image = Problem(
+                n=2, c=c, h=side, w=side + side % 2, k=c, r=r, s=r, stride=(step, step), groups=c, bias=False
+            )
+            problems += [image.replace(dtype=dtype, storage=storage), image.replace(w=41, dtype=dtype, storage=storage)]
     problems += [random_layer(rng) for _ in range(40_000)]
     return sorted((p for p in problems if p.n != 0 and min(p.output_size) > 0), key=lambda problem: problem.products)
 
@@ -185,6 +195,12 @@ def variant_of(problem: Problem, plan: _C.Plan, indices: bool) -> Variant:
         # A run's threads: one, some that hand each other what they have, or lanes of several warps.
         shared = (columns < 256) + (columns < 8 and plan["gather"] == "channels")
         return "direct", dtype, plan["gather"], tile, (problem.groups > 1, shared, plan["taps"], step), indices
+    elif plan["kernel"] == "depthwise":
+        # A window, what is copied at a time, and who shares a patch: warps, and blocks. Tiles are of any size.
+        window = (problem.r, problem.stride[0])
+        pairs = plan["gather"] == "pixels" and problem.dtype.itemsize == 2 and problem.w % 2 == 0
+        loops = (pairs, plan["tile"][1] > 32, plan["splits"] > 1, plan["stages"] > 1)
+        return "depthwise", dtype, plan["gather"], window, loops, False
     elif plan["kernel"] == "sm90_patch":
         # Input and weight are read as they are where their channels lie next to each other in whole vectors and float32
         # isn't scaled.
@@ -241,7 +257,7 @@ def kinds(kernel: str, problem: Problem) -> list[Problem]:
     """
     left = "overflow16" if 10 * problem.products <= MAX_PRODUCTS else "one_negative_inf"
     noted = problem.replace(fill=left) if problem.dtype == torch.float32 else problem
-    if kernel in ("simt", "direct", "sm80_window"):
+    if kernel in ("simt", "direct", "depthwise", "sm80_window"):
         return [problem, problem.replace(storage="offset")]
     if kernel == "sm80":
         return [noted, problem.replace(storage="offset")]

@@ -14,13 +14,15 @@ pytestmark = pytest.mark.cuda
 
 KERNELS = [None, *convmin.build_info()["kernels"]]
 
-# Kernels want different amounts of shared memory for them; `direct` takes the last.
+# Kernels want different amounts of shared memory for them; `direct` takes the last three, `depthwise` two of those.
 PROBLEMS = [
     Problem(n=2, c=64, h=12, w=140, k=64, dtype=torch.float16, fill="integers"),
     Problem(n=2, c=128, h=12, w=140, k=64, dtype=torch.float16, fill="integers", seed=1),
     Problem(n=2, c=64, h=12, w=140, k=128, dtype=torch.float16, fill="integers", seed=2),
     Problem(n=2, c=12, h=30, w=140, k=64, r=5, s=5, dtype=torch.float16, fill="integers", seed=3),
     Problem(n=2, c=64, h=12, w=140, k=3, dtype=torch.float16, fill="integers", seed=4),
+    Problem(n=2, c=64, h=12, w=140, k=64, groups=64, dtype=torch.float16, fill="integers", seed=5),
+    Problem(n=2, c=264, h=9, w=12, k=264, r=5, s=5, groups=264, dtype=torch.float16, fill="integers", seed=6),
 ]
 
 
@@ -31,7 +33,7 @@ def test_threads_with_streams_of_their_own(kernel: str | None) -> None:
 
     def compute(i: int) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.no_grad():
-            return convmin.conv2d_scale_min_with_indices(*operands[i], 2.0)
+            return convmin.conv2d_scale_min_with_indices(*operands[i], 2.0, **PROBLEMS[i].kwargs())
 
     def work(thread: int) -> list[tuple[int, torch.Tensor, torch.Tensor]]:
         with torch.cuda.stream(torch.cuda.Stream()):
@@ -40,7 +42,11 @@ def test_threads_with_streams_of_their_own(kernel: str | None) -> None:
         return found
 
     # Forcing is for the whole process: only what the kernel takes.
-    taken = [i for i, (x, *rest) in enumerate(operands) if kernel is None or refusal(kernel, x, *rest, 2.0) is None]
+    taken = [
+        i
+        for i, (problem, tensors) in enumerate(zip(PROBLEMS, operands, strict=True))
+        if kernel is None or refusal(kernel, *tensors, 2.0, **problem.kwargs()) is None
+    ]
     with convmin.force_kernel(kernel or ""):
         expected = [compute(i) for i in taken]
         torch.cuda.synchronize()

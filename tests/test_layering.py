@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADER = "conv_scale_min.h"  # the kernels' one public header
-ARCHITECTURES = ("simt", "direct", "sm80", "sm90", "backward")
+ARCHITECTURES = ("simt", "direct", "depthwise", "sm80", "sm90", "backward")
 ROOMS = {"ptx": ["ptx"], "common": ["ptx", "common"], **{a: ["ptx", "common", a] for a in ARCHITECTURES}}
 FOREIGN = re.compile(r"(torch|ATen|c10|caffe2|pybind11)/|Python\.h")
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)

@@ -11,6 +11,12 @@ __device__ __forceinline__ void cp_async_16(std::uint32_t target, const void* so
                : "memory");
 }
 
+// 4 bytes, or zeros.
+__device__ __forceinline__ void cp_async_4(std::uint32_t target, const void* source, bool inside = true) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(target), "l"(source), "r"(inside ? 4 : 0)
+               : "memory");
+}
+
 __device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
 // Returns when at most kPending of the thread's committed groups are still under way.

@@ -35,4 +35,17 @@ __device__ __forceinline__ void store_shared_8(std::uint32_t address, const uint
   asm volatile("st.shared.v2.b32 [%0], {%1, %2};" ::"r"(address), "r"(value.x), "r"(value.y) : "memory");
 }
 
+// An element of 2 or 4 bytes.
+template <typename Element>
+__device__ __forceinline__ void store_shared(std::uint32_t address, const Element& value) {
+  if constexpr (sizeof(Element) == 2) {
+    asm volatile("st.shared.b16 [%0], %1;" ::"r"(address), "h"(*reinterpret_cast<const std::uint16_t*>(&value))
+                 : "memory");
+  } else {
+    static_assert(sizeof(Element) == 4, "one register");
+    asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(*reinterpret_cast<const std::uint32_t*>(&value))
+                 : "memory");
+  }
+}
+
 }  // namespace convmin::ptx
