@@ -137,7 +137,8 @@ class _Graph:
                     objects += self.compile([source], self.kernels_dir, [*common, *targets], rule="nvcc")
             # CUDA's runtime goes in whole and hidden: torch brings its own, of whatever version.
             flags = [*(f"-L{path}" for path in config.toolkit.library_dirs), "-lcudart_static", "-ldl", "-lrt"]
-            flags += ["-lpthread", "-Wl,--exclude-libs,ALL"]
+            # The names of every kernel's host functions, a fortieth of it all, serve no one at run time.
+            flags += ["-lpthread", "-Wl,--exclude-libs,ALL", "-Wl,--strip-all"]
         self.link(self.kernel_library, objects, flags)
 
     def operators(self) -> None:
