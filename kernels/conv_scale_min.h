@@ -88,7 +88,7 @@ struct Plan {
   int splits;                   // parts that the output channels are divided into, and combined at the end
   int parts;                    // that the sums of a tile and a block of output channels are divided into (0, 1: whole)
   std::int64_t blocks;          // tiles of pixels x splits x parts, or fewer that take one tile after another
-  int cluster;                  // sm90_patch: blocks of a cluster, which share a tile (0, 1: none)
+  int cluster;                  // sm90_patch, depthwise: blocks of a cluster, which share a tile (0, 1: none)
   // sm90_patch: that a tile's sums over a block of output channels are cut into, where blocks have equal shares of
   // those of all tiles (0: each tile's are divided into splits and parts).
   int grains;

@@ -25,6 +25,17 @@ inline bool rows_are_one(const Problem& problem) {
          problem.h * problem.w < kMaxExtent;
 }
 
+// Whether the input's channels are neighbours and make whole vectors of `bytes`, all of them aligned.
+inline bool channel_vectors_fit(const Problem& problem, std::int64_t bytes) {
+  const std::int64_t vector = bytes / element_size(problem.dtype);
+  if (problem.c % vector != 0 || problem.input_strides[1] != 1 || problem.input_alignment < bytes) return false;
+  const std::int64_t extents[] = {problem.n, 1, problem.h, problem.w};
+  for (int i : {0, 2, 3}) {
+    if (extents[i] > 1 && problem.input_strides[i] % vector != 0) return false;
+  }
+  return true;
+}
+
 // The largest of the extents that kernels compute with in 32 bits.
 inline std::int64_t largest_extent(const Problem& problem) {
   return std::max({problem.h + 2 * problem.padding_h, problem.w + 2 * problem.padding_w,

@@ -31,8 +31,7 @@ __device__ __forceinline__ void take_stage(const Params& params, const Place& pl
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kMaxWarps* kLanes, 1)
-    conv_scale_min_depthwise(const __grid_constant__ Params params) {
+__global__ void __launch_bounds__(kMaxThreads, 1) conv_scale_min_depthwise(const __grid_constant__ Params params) {
   extern __shared__ __align__(16) char shared[];
   const Place place(params);
   const QuotientRemainder by_splits = params.by_splits.divide(blockIdx.x);

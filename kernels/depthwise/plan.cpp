@@ -24,17 +24,6 @@ constexpr double kPerPixel = 8, kPerVector = 12, kPerUnit = 16, kPerCopy = 4.5, 
 // Registers of a thread, as compiled, or a few more.
 int registers_of(const Problem& problem) { return problem.r == 3 ? 80 : 96; }
 
-// Whether vectors of channels lie aligned and next to each other.
-bool vectors_fit(const Problem& problem) {
-  const std::int64_t vector = kVectorBytes / element_size(problem.dtype);
-  if (problem.c % vector != 0 || problem.input_strides[1] != 1 || problem.input_alignment < kVectorBytes) return false;
-  const std::int64_t extents[] = {problem.n, 1, problem.h, problem.w};
-  for (int i : {0, 2, 3}) {
-    if (extents[i] > 1 && problem.input_strides[i] % vector != 0) return false;
-  }
-  return true;
-}
-
 // Whether rows are whole words.
 bool pairs_fit(const Problem& problem) {
   if (element_size(problem.dtype) != 2 || problem.w % 2 != 0 || problem.input_alignment < 4) return false;
@@ -127,7 +116,7 @@ void weigh(const Problem& problem, const Device& device, Unit unit, Choice* choi
 }  // namespace
 
 Unit unit_of(const Problem& problem) {
-  return vectors_fit(problem) ? Unit::kVector : pairs_fit(problem) ? Unit::kPair : Unit::kElement;
+  return channel_vectors_fit(problem, kVectorBytes) ? Unit::kVector : pairs_fit(problem) ? Unit::kPair : Unit::kElement;
 }
 
 bool weight_vectors_fit(const Problem& problem) {

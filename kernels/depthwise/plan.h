@@ -10,7 +10,7 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan);
 // Why another kernel is faster, or null.
 const char* drawback(const Problem& problem, const Device& device, const Plan& plan);
 
-// Shared memory of a plan: see Params.
+// Shared memory of a plan, by the names of Params, and how it is filled.
 struct Stage {
   int rows, row_columns, units;
   int input_pitch;

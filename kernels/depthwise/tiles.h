@@ -7,7 +7,7 @@ namespace convmin::depthwise {
 
 inline constexpr int kLanes = 32;  // of a warp: a channel each
 inline constexpr int kPatch = 4;   // rows, and columns, of a warp's output pixels
-inline constexpr int kMaxWarps = 16;
+inline constexpr int kMaxWarps = 16, kMaxThreads = kMaxWarps * kLanes;
 inline constexpr int kMaxBuffers = 2;  // for the input and the weight of some channels
 inline constexpr int kVectorBytes = 16;
 

@@ -19,16 +19,10 @@ constexpr double kLatency = 600;         // of loads that are waited for togethe
 constexpr double kCyclesPerTile = 2000;  // addresses, the first of the weight
 constexpr double kCyclesPerMerge = 10;   // of two threads' candidates or sums
 
-// Whether vectors of channels lie aligned and next to each other, and make whole vectors.
+// Whether threads take vectors of channels: with groups, where each is one channel.
 bool vectors_fit(const Problem& problem) {
-  const std::int64_t size = element_size(problem.dtype), vector = kVectorBytes / size;
-  if (problem.groups > 1 && (problem.c != problem.groups || problem.k != problem.groups)) return false;
-  if (problem.c % vector != 0 || problem.input_strides[1] != 1 || problem.input_alignment < kVectorBytes) return false;
-  const std::int64_t extents[] = {problem.n, 1, problem.h, problem.w};
-  for (int i : {0, 2, 3}) {
-    if (extents[i] > 1 && problem.input_strides[i] % vector != 0) return false;
-  }
-  return true;
+  const bool single = problem.c == problem.groups && problem.k == problem.groups;
+  return (problem.groups == 1 || single) && channel_vectors_fit(problem, kVectorBytes);
 }
 
 int window_of(const Problem& problem, int rows, int vector) {
