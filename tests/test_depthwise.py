@@ -22,8 +22,8 @@ def layer(c: int, h: int, w: int, window: int, step: int = 1, **changes: object)
 
 WINDOWS = ((3, 1), (5, 1), (7, 1), (3, 2), (5, 2))  # and strides
 
-# Of each: channels that fill no warp, one, and several stages; pixels that fill no patch, and many
-# tiles; padding that nothing of a window lies in, and as much as a window.
+# Of each: channels that fill no warp, one, and several stages; pixels that fill no patch, and many tiles; no padding,
+# and as much as a window.
 LAYERS = [
     layer(c, h, w, window, step, padding=padding, n=n)
     for (window, step), (c, h, w, n, padding) in product(

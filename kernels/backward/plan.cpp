@@ -164,13 +164,7 @@ void reserve_window(BackwardPlan* plan, Workspace* workspace) {
 
 // Whether 16 bytes of neighbouring channels can be loaded at once.
 bool has_vectors(const Problem& problem) {
-  const std::int64_t vector = kVectorBytes / element_size(problem.dtype);
-  const std::int64_t extents[] = {problem.n, problem.c, problem.h, problem.w};
-  for (int i : {0, 2, 3}) {
-    if (extents[i] > 1 && problem.input_strides[i] % vector != 0) return false;
-  }
-  return problem.input_strides[1] == 1 && problem.input_alignment >= kVectorBytes &&
-         problem.c / problem.groups % vector == 0;
+  return channel_vectors_fit(problem, problem.c / problem.groups, kVectorBytes);
 }
 
 // How the pixels are sliced, and whether the input is copied: where its channels are apart, and it is read so often

@@ -25,15 +25,26 @@ inline bool rows_are_one(const Problem& problem) {
          problem.h * problem.w < kMaxExtent;
 }
 
-// Whether the input's channels are neighbours and make whole vectors of `bytes`, all of them aligned.
-inline bool channel_vectors_fit(const Problem& problem, std::int64_t bytes) {
+// Whether the input's channels are neighbours and `channels` of them make whole vectors of `bytes`, all of them
+// aligned.
+inline bool channel_vectors_fit(const Problem& problem, std::int64_t channels, std::int64_t bytes) {
   const std::int64_t vector = bytes / element_size(problem.dtype);
-  if (problem.c % vector != 0 || problem.input_strides[1] != 1 || problem.input_alignment < bytes) return false;
+  if (channels % vector != 0 || problem.input_strides[1] != 1 || problem.input_alignment < bytes) return false;
   const std::int64_t extents[] = {problem.n, 1, problem.h, problem.w};
   for (int i : {0, 2, 3}) {
     if (extents[i] > 1 && problem.input_strides[i] % vector != 0) return false;
   }
   return true;
+}
+
+// Whether the input's rows are of whole vectors of `pixels`, next to each other and aligned.
+inline bool pixel_vectors_fit(const Problem& problem, std::int64_t pixels) {
+  const std::int64_t extents[] = {problem.n, problem.c, problem.h};
+  for (int i : {0, 1, 2}) {
+    if (extents[i] > 1 && problem.input_strides[i] % pixels != 0) return false;
+  }
+  return problem.input_strides[3] == 1 && problem.w % pixels == 0 &&
+         problem.input_alignment % (pixels * element_size(problem.dtype)) == 0;
 }
 
 // The largest of the extents that kernels compute with in 32 bits.

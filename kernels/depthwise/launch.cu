@@ -17,7 +17,6 @@ Params make_params(const Problem& problem, const Plan& plan, const Arguments& ar
   set_weight_strides(problem, &params);
   set_images(problem, &params);
   params.channels = static_cast<int>(problem.c);
-
   params.weight_vectors = weight_vectors_fit(problem);
 
   params.patch_rows = plan.tile_rows / kPatch;
@@ -35,7 +34,7 @@ Params make_params(const Problem& problem, const Plan& plan, const Arguments& ar
   const Stage stage = stage_of(problem, plan);
   params.row_columns = stage.row_columns, params.units = stage.units;
   params.shift = unit == Unit::kPair ? params.padding_w % 2 : 0;
-  params.by_row_units = FastDivisor(unit == Unit::kPair ? stage.row_columns / 2 : stage.row_columns);
+  params.by_row_units = FastDivisor(stage.units / stage.rows);
   params.copied_channels = stage.copied_channels;
   params.copiers = plan.threads / (plan.tile_n / stage.copied_channels);
   params.by_copiers = FastDivisor(params.copiers);

@@ -24,17 +24,6 @@ constexpr double kPerPixel = 8, kPerVector = 12, kPerUnit = 16, kPerCopy = 4.5, 
 // Registers of a thread, as compiled, or a few more.
 int registers_of(const Problem& problem) { return problem.r == 3 ? 80 : 96; }
 
-// Whether rows are whole words.
-bool pairs_fit(const Problem& problem) {
-  if (element_size(problem.dtype) != 2 || problem.w % 2 != 0 || problem.input_alignment < 4) return false;
-  if (problem.input_strides[3] != 1) return false;
-  const std::int64_t extents[] = {problem.n, problem.c, problem.h};
-  for (int i : {0, 1, 2}) {
-    if (extents[i] > 1 && problem.input_strides[i] % 2 != 0) return false;
-  }
-  return true;
-}
-
 struct Choice {
   int patch_rows, patch_columns, slots, splits;
   int shared, stages;  // bytes; of a block
@@ -42,7 +31,8 @@ struct Choice {
   double cost;
 };
 
-Stage make_stage(const Problem& problem, Unit unit, int tile_rows, int tile_columns, int channels, int threads) {
+Stage make_stage(const Problem& problem, Unit unit, int tile_rows, int tile_columns, int channels) {
+  const int threads = tile_rows / kPatch * (tile_columns / kPatch) * channels;
   const std::int64_t size = element_size(problem.dtype), rows = (tile_rows - 1) * problem.stride_h + problem.r;
   const std::int64_t columns = row_columns((tile_columns - 1) * problem.stride_w + problem.s, problem.padding_w, unit);
   Stage stage{};
@@ -60,26 +50,23 @@ Stage make_stage(const Problem& problem, Unit unit, int tile_rows, int tile_colu
     stage.copied_channels = channels;
     stage.copy = static_cast<double>(rounds * (channels / kLanes)) * kPerVector;
   } else {
+    const bool waits = unit == Unit::kElement && size == 2;  // copies go through registers
     for (int copied = channels; copied >= kLanes / 4; copied /= 2) {
-      const std::int64_t rounds = ceil_divide(stage.units, threads / (channels / copied));
-      const double copy = static_cast<double>(rounds) *
-                          (kPerUnit + copied * (unit == Unit::kElement && size == 2 ? kPerStore : kPerCopy));
-      if (stage.copied_channels == 0 || copy < stage.copy) stage.copied_channels = copied, stage.copy = copy;
+      const auto rounds = static_cast<double>(ceil_divide(stage.units, threads / (channels / copied)));
+      const double copy = rounds * (kPerUnit + copied * (waits ? kPerStore : kPerCopy));
+      if (stage.copied_channels > 0 && copy >= stage.copy) continue;
+      stage.copied_channels = copied, stage.copy = copy;
+      stage.waits = waits ? rounds * copied / 8 * kLatency : 0;
     }
-  }
-  if (unit == Unit::kElement && size == 2) {  // through registers
-    const std::int64_t rounds = ceil_divide(stage.units, threads / (channels / stage.copied_channels));
-    stage.waits = static_cast<double>(rounds * stage.copied_channels) / 8 * kLatency;
   }
   return stage;
 }
 
 // Cycles of one round of blocks after the other: what a block waits for, or what all those on a multiprocessor issue or
 // load.
-void weigh(const Problem& problem, const Device& device, Unit unit, Choice* choice) {
+void weigh(const Problem& problem, const Device& device, Unit unit, const Stage& stage, Choice* choice) {
   const int channels = choice->slots * kLanes, warps = choice->patch_rows * choice->patch_columns * choice->slots;
   const int tile_rows = choice->patch_rows * kPatch, tile_columns = choice->patch_columns * kPatch;
-  const Stage stage = make_stage(problem, unit, tile_rows, tile_columns, channels, warps * kLanes);
   choice->stages = static_cast<int>(ceil_divide(ceil_divide(problem.c, channels), choice->splits));
   choice->tiles = problem.n * ceil_divide(problem.oh, tile_rows) * ceil_divide(problem.ow, tile_columns);
   choice->shared = stage.first + std::min(choice->stages, kMaxBuffers) * stage.bytes;
@@ -116,7 +103,8 @@ void weigh(const Problem& problem, const Device& device, Unit unit, Choice* choi
 }  // namespace
 
 Unit unit_of(const Problem& problem) {
-  return channel_vectors_fit(problem, kVectorBytes) ? Unit::kVector : pairs_fit(problem) ? Unit::kPair : Unit::kElement;
+  if (channel_vectors_fit(problem, problem.c, kVectorBytes)) return Unit::kVector;
+  return element_size(problem.dtype) == 2 && pixel_vectors_fit(problem, 2) ? Unit::kPair : Unit::kElement;
 }
 
 bool weight_vectors_fit(const Problem& problem) {
@@ -125,7 +113,7 @@ bool weight_vectors_fit(const Problem& problem) {
 }
 
 Stage stage_of(const Problem& problem, const Plan& plan) {
-  return make_stage(problem, unit_of(problem), plan.tile_rows, plan.tile_columns, plan.tile_n, plan.threads);
+  return make_stage(problem, unit_of(problem), plan.tile_rows, plan.tile_columns, plan.tile_n);
 }
 
 const char* plan(const Problem& problem, const Device& device, Plan* plan) {
@@ -159,10 +147,11 @@ const char* plan(const Problem& problem, const Device& device, Plan* plan) {
     for (int patch_columns = 1; patch_columns <= across; ++patch_columns) {
       for (int slots = 1; slots * patch_rows * patch_columns <= kMaxWarps; slots *= 2) {
         if (slots > 1 && kLanes * slots / 2 >= problem.c) break;
+        const Stage stage = make_stage(problem, unit, patch_rows * kPatch, patch_columns * kPatch, slots * kLanes);
         for (int splits = 1; splits <= kPortableCluster; splits *= 2) {
           if (splits > 1 && (device.clusters[splits - 2] == 0 || problem.c <= (splits - 1) * slots * kLanes)) break;
           Choice choice{patch_rows, patch_columns, slots, splits, 0, 0, 0, 0};
-          weigh(problem, device, unit, &choice);
+          weigh(problem, device, unit, stage, &choice);
           if (choice.shared > device.shared_memory_per_block) continue;
           if (best.slots == 0 || choice.cost < best.cost) best = choice;
         }

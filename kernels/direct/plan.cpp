@@ -22,7 +22,7 @@ constexpr double kCyclesPerMerge = 10;   // of two threads' candidates or sums
 // Whether threads take vectors of channels: with groups, where each is one channel.
 bool vectors_fit(const Problem& problem) {
   const bool single = problem.c == problem.groups && problem.k == problem.groups;
-  return (problem.groups == 1 || single) && channel_vectors_fit(problem, kVectorBytes);
+  return (problem.groups == 1 || single) && channel_vectors_fit(problem, problem.c, kVectorBytes);
 }
 
 int window_of(const Problem& problem, int rows, int vector) {

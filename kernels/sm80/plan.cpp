@@ -35,14 +35,7 @@ bool vectors_fit(const Problem& problem) {
 
 // Whether rows are of whole quads: four pixels next to each other, aligned, inside the image or outside. Under a stride
 // a patch's columns are not neighbours.
-bool quads_fit(const Problem& problem) {
-  const std::int64_t extents[] = {problem.n, problem.c, problem.h};
-  for (const int axis : {0, 1, 2}) {
-    if (extents[axis] > 1 && problem.input_strides[axis] % kQuad != 0) return false;
-  }
-  return problem.input_strides[3] == 1 && problem.w % kQuad == 0 && problem.stride_w == 1 &&
-         problem.input_alignment % (kQuad * element_size(problem.dtype)) == 0;
-}
+bool quads_fit(const Problem& problem) { return problem.stride_w == 1 && pixel_vectors_fit(problem, kQuad); }
 
 // One axis of a patch that serves `taps` taps: the input pixels between two that are kept, the kept ones between two
 // outputs, and those under one output.
