@@ -137,15 +137,19 @@ def test_mma_sync_kernels_multiply_on_tensor_cores() -> None:
 
 
 def test_wgmma_is_not_waited_for_one_by_one() -> None:
-    """Where the compiler loses track of the registers that wgmma writes it waits after each, and says so in passing."""
+    """Where the compiler loses track of the registers that wgmma writes it waits after each, and says so in passing.
+    Where it ends a group of them before the commit it commits an empty one, which says so nowhere, and a wait for all
+    groups but the last is one for all.
+    """
     if not any(name.startswith("9.0a") for name in convmin.build_info()["cuda_archs"]):
         pytest.skip("nothing built for 9.0a")
-    multiplying = {
-        name: found for name, found in instructions(r"HGMMA|WARPGROUP\.DEPBAR", 9.0).items() if "HGMMA" in found
-    }
+    found = instructions(r"HGMMA\.\S+ \w+|WARPGROUP\.DEPBAR", 9.0)
+    multiplying = {name: ours for name, ours in found.items() if any(one.startswith("HGMMA") for one in ours)}
     assert len(multiplying) >= 32, "of the patches alone, 4 types of operands x 2 widths x 2 heights x with an index"
-    for name, found in multiplying.items():
-        assert 2 * found.count("WARPGROUP.DEPBAR") < found.count("HGMMA"), name
+    for name, ours in multiplying.items():
+        assert 3 * ours.count("WARPGROUP.DEPBAR") < len(ours), name
+        if "sm90_patch" in name:  # the strips' longer chains have one after a loop
+            assert not any(one.endswith(" RZ") for one in ours), name
 
 
 def test_it_builds_without_tensor_cores() -> None:

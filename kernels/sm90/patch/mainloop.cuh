@@ -52,14 +52,7 @@ class Mainloop {
           weight_.wait_full(shared_.weight);
           const std::uint32_t a = slot + ptx::uniform(shared_.taps[tap]);
           const std::uint32_t b = ptx::wgmma_descriptor(ptx::uniform(shared_.stages + weight_.slot * T::kStageBytes));
-          ptx::wgmma_fence();
-          if (steps == T::kSteps) {
-#pragma unroll
-            for (int step = 0; step < T::kSteps; ++step) multiply(accumulators, a, b, step, accumulate | step);
-          } else {
-            for (int step = 0; step < steps; ++step) multiply(accumulators, a, b, step, accumulate | step);
-          }
-          ptx::wgmma_commit();
+          multiply<T::kSteps>(accumulators, a, b, steps, accumulate);
           accumulate = 1;
           ptx::wgmma_wait<1>();
           release(read_stage), release(read_slot);
@@ -80,13 +73,25 @@ class Mainloop {
  private:
   static constexpr int kRowUnits = kRowBytes / 16;  // descriptors count 16 bytes
 
-  __device__ __forceinline__ void multiply(Accumulators& accumulators, std::uint32_t a, std::uint32_t b, int step,
+  // A tap's `steps`, at most kSteps, as one group of multiplications. Each number of them has its own commit: behind a
+  // branch, ptxas ends the group where the branch does, and commits an empty one after it, so that to wait for all
+  // groups but one is to wait for this one too.
+  template <int kSteps>
+  __device__ __forceinline__ void multiply(Accumulators& accumulators, std::uint32_t a, std::uint32_t b, int steps,
                                            int accumulate) const {
-#pragma unroll
-    for (int i = 0; i < T::kPerConsumer; ++i) {
-      ptx::Wgmma<typename T::Operand, T::kTileN>::multiply(accumulators[i], a + subtile_[i] + step * 2, b + step * 2,
-                                                           accumulate, high_);
+    if constexpr (kSteps > 1) {
+      if (steps < kSteps) return multiply<kSteps - 1>(accumulators, a, b, steps, accumulate);
     }
+    ptx::wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+#pragma unroll
+      for (int i = 0; i < T::kPerConsumer; ++i) {
+        ptx::Wgmma<typename T::Operand, T::kTileN>::multiply(accumulators[i], a + subtile_[i] + step * 2, b + step * 2,
+                                                             accumulate | step, high_);
+      }
+    }
+    ptx::wgmma_commit();
   }
 
   __device__ __forceinline__ void release(std::uint32_t& barrier) const {
