@@ -89,10 +89,11 @@ CLUSTERS = [
     Problem(n=5, c=400, h=7, w=26, k=520, r=1, s=3, padding=(1, 0), dtype=HALF),
     Problem(n=5, c=136, h=7, w=26, k=400, r=5, s=3, padding=(0, 1), groups=2),
     Problem(n=5, c=1040, h=14, w=26, k=400, r=3, s=2, dtype=HALF),
+    Problem(n=5, c=1560, h=7, w=17, k=33, r=5, s=3, stride=(4, 4)),
 ]
 # More of them meet through memory.
 CROWDS = [
-    Problem(n=5, c=1560, h=7, w=17, k=33, r=5, s=3, stride=(4, 4)),
+    Problem(n=5, c=3120, h=7, w=17, k=33, r=5, s=3, stride=(4, 4)),
     Problem(n=1, c=32, h=20, w=5, k=1040, r=5, s=3, padding=(1, 1), dilation=(3, 2), groups=2),
     Problem(n=1, c=40, h=9, w=3, k=1300),
     Problem(n=1, c=72, h=13, w=7, k=520, r=5, s=2, stride=(4, 4), padding=(1, 0), dilation=(3, 2)),

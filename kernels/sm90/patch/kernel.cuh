@@ -16,16 +16,21 @@
 
 namespace convmin::sm90::patch {
 
-__device__ __forceinline__ void init_barriers(const Params& params, const Shared& shared) {
-  for (int i = 0; i < params.slots; ++i) {
-    ptx::mbarrier_init(shared.input.full + 8 * i, 1);
-    ptx::mbarrier_init(shared.input.empty + 8 * i, kConsumers);
-  }
-  for (int i = 0; i < params.stages; ++i) {
-    ptx::mbarrier_init(shared.weight.full + 8 * i, 1);
-    ptx::mbarrier_init(shared.weight.empty + 8 * i, kConsumers);
-  }
+template <int kCount>
+__device__ __forceinline__ void init_barriers(std::uint32_t first, int arrivals) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) ptx::mbarrier_init(first + 8 * i, arrivals);
   ptx::mbarrier_init_fence();
+}
+// All that there may be, by threads of several warps: loops over those that there are take longer, and so do lanes of a
+// warp, which wait for each other.
+template <bool kClustered>
+__device__ __forceinline__ void init_barriers(const Shared& shared) {
+  if (threadIdx.x == 0) init_barriers<kMaxSlots>(shared.input.full, 1);
+  if (threadIdx.x == 32) init_barriers<kMaxSlots>(shared.input.empty, kConsumers);
+  if (threadIdx.x == 64) init_barriers<kMaxStages>(shared.weight.full, 1);
+  if (threadIdx.x == 96) init_barriers<kMaxStages>(shared.weight.empty, kConsumers);
+  if (kClustered && threadIdx.x == 128) init_barriers<2 * kConsumerWarps>(shared.sums_full, 1);
 }
 
 // Of a kernel's rows or columns, dealt to the planes in turn: whose one is, which of that plane's, how many that has,
@@ -74,7 +79,7 @@ template <typename T>
 __device__ __forceinline__ void consume(const Params& params, const Shared& shared, int warpgroup) {
   Mainloop<T> mainloop(params, shared, warpgroup * T::kPerConsumer);
   for_each_unit<T::kClustered>(params, [&](const Unit& unit) {
-    const Cluster<T> cluster{params, shared, unit, ptx::uniform(warpgroup)};
+    const Cluster<T> cluster(params, shared, unit);
     typename Epilogue<T>::Min best[T::kPerConsumer][2];
     bool finished = T::kClustered;
     for (int block = unit.first_block; block < unit.end_block(); ++block) {
@@ -83,6 +88,7 @@ __device__ __forceinline__ void consume(const Params& params, const Shared& shar
       typename Mainloop<T>::Accumulators accumulators;
       mainloop.run(unit, block, accumulators);
       if constexpr (T::kClustered) {
+        if (block == unit.end_block() - 1) cluster.open();
         if (params.parts > 1) cluster.add_parts(accumulators);  // a unit of one block
       } else {
         const Sum sum = sum_of<T>(params, unit, block);
@@ -109,7 +115,6 @@ __device__ __forceinline__ void consume(const Params& params, const Shared& shar
     for (int i = 0; i < T::kPerConsumer; ++i) result[i] = Epilogue<T>::reduce_quad(best[i]);
     if constexpr (T::kClustered) {
       if (unit.splits > 1) cluster.combine_splits(result);
-      ptx::cluster_arrive();
     } else {
       if (unit.splits > 1 && !combine_splits<T>(params, shared, unit, pixels, result)) return;
     }
@@ -119,7 +124,6 @@ __device__ __forceinline__ void consume(const Params& params, const Shared& shar
       const bool writes = !T::kClustered || cluster.writes(i);
       if (Epilogue<T>::lane_writes() && at >= 0 && writes) Epilogue<T>::write(params, at, result[i]);
     }
-    if constexpr (T::kClustered) ptx::cluster_wait();  // until the others have read this block's shared memory
   });
 }
 
@@ -127,10 +131,10 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads, 1) conv_scale_min_sm90_patch(const __grid_constant__ Params params) {
   extern __shared__ __align__(16) std::uint8_t dynamic[];
   const Shared shared(params, dynamic, T::kStageBytes);
-  if (threadIdx.x == 0) init_barriers(params, shared);
+  init_barriers<T::kClustered>(shared);
   __syncthreads();
 
-  const int warpgroup = static_cast<int>(threadIdx.x) / 128;
+  const int warpgroup = ptx::uniform(static_cast<int>(threadIdx.x) / 128);
   if (warpgroup == kConsumers) {
     ptx::give_registers<T::kProducerRegisters>();
     const int thread = static_cast<int>(threadIdx.x) % 128;

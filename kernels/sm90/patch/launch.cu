@@ -143,6 +143,8 @@ Params make_params(const Problem& original, const Plan& plan, const Arguments& a
   params.by_blocks = FastDivisor(std::int64_t{params.groups} * params.blocks_n);
   params.by_splits = FastDivisor(params.splits);
   params.by_parts = FastDivisor(params.parts);
+  params.by_adders = FastDivisor(std::min(params.parts, kConsumerWarps));
+  params.landing_minima = static_cast<int>(landing_of(plan.tile_m, plan.tile_n, plan.splits, plan.parts).sums);
 
   params.weight = make_weight(problem, arguments.weight);
   params.packs = packs_weight(original, scaled);

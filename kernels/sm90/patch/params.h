@@ -57,6 +57,8 @@ struct Params {
   int grains;                // of a tile's sums over a tile of output channels: its chunks, or one; else 0
   int share, longer_shares;  // of a block in all tiles' grains, where shares are equal
   int parts;                 // of the chunks; more than 1 only where a split is one tile of output channels
+  FastDivisor by_adders;     // of a cluster's parts, those that add up some warps' sums: at most one each
+  int landing_minima;        // in a cluster's block, where other blocks' minima go, behind their sums: bytes
 
   // Workspace, where the weight is packed: [groups][blocks_n][chunks][r * s] tiles of kTileN x 128 bytes, as shared
   // memory holds them.

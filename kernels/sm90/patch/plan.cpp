@@ -107,11 +107,13 @@ void weigh(const Problem& problem, const Device& device, double counters, Choice
     double unit = kCyclesPerUnit +
                   static_cast<double>(of_unit) * (static_cast<double>(chain) * chunk + outputs * kCyclesPerResult);
     const std::int64_t sharing = splits * parts;
-    const bool clustered = sharing > 1 && sharing <= kMaxCluster && choice->tiles <= device.clusters[sharing - 2];
+    const Landing landing = landing_of(kSubtile * kConsumers * choice->per_consumer, choice->tile_n, splits, parts);
+    const std::int64_t operands = choice->room + kMinStages * std::int64_t{choice->tile_n} * kRowBytes;
+    const bool clustered = sharing > 1 && sharing <= kMaxCluster && choice->tiles <= device.clusters[sharing - 2] &&
+                           landing.sums + landing.minima <= operands;
     if (clustered) {
-      // A part writes its sums, and reads the others' of what it adds up.
-      const auto adding = static_cast<double>(std::min<std::int64_t>(parts, kConsumers));
-      if (parts > 1) unit += (1 + static_cast<double>(parts - 1) / adding) * outputs * kCyclesPerClusterSum;
+      // A part sends its sums, and adds up those that it is sent.
+      if (parts > 1) unit += (outputs + static_cast<double>(landing.sums) / 4) * kCyclesPerClusterSum;
       if (sharing > kPortableCluster) unit += kCyclesOfLargeCluster;
     } else if (sharing > 1) {
       if (parts > 1) unit += static_cast<double>(parts + 1) * outputs * kCyclesPerSum;
@@ -289,10 +291,16 @@ Tables tables_of(const Problem& problem, const Patch& patch, int tile_n, bool sc
   return tables;
 }
 
+Landing landing_of(std::int64_t tile_m, std::int64_t tile_n, std::int64_t splits, std::int64_t parts) {
+  const std::int64_t pieces = ceil_divide(kConsumerWarps, std::min<std::int64_t>(parts, kConsumerWarps));
+  const std::int64_t sums = parts > 1 ? 4 * tile_m * tile_n / kConsumerWarps * pieces * parts : 0;
+  return {sums, splits > 1 ? 8 * tile_m * splits : 0};
+}
+
 int stages_of(const Problem& problem, const Patch& patch, const Plan& plan) {
   const int used = tables_of(problem, patch, plan.tile_n, is_scaled(problem, plan)).bytes + kSwizzleBytes +
                    plan.stages * patch.pixels * kRowBytes;
-  return (plan.shared_memory - used) / (plan.tile_n * kRowBytes);
+  return std::min((plan.shared_memory - used) / (plan.tile_n * kRowBytes), kMaxStages);
 }
 
 Problem simplified(Problem problem) {
@@ -364,6 +372,11 @@ const char* plan(const Problem& whole, const Device& device, Plan* plan) {
                      : std::min<std::int64_t>(device.sm_count / sharing, best.tiles) * sharing;
   plan->cluster = best.clustered ? static_cast<int>(sharing) : 0;
   plan->shared_memory = static_cast<int>(best.fixed + best.slots * slot + (stages - kMinStages) * stage);
+  if (best.clustered) {
+    const Landing landing = landing_of(plan->tile_m, plan->tile_n, plan->splits, plan->parts);
+    plan->shared_memory = std::max(plan->shared_memory,
+                                   static_cast<int>(best.fixed - kMinStages * stage + landing.sums + landing.minima));
+  }
   const bool channels_inside = original.input_strides[1] < original.input_strides[3] && original.c > 1;
   plan->precision = Precision::kTf32;
   plan->gather = channels_inside ? Gather::kChannels : Gather::kPixels;

@@ -41,6 +41,12 @@ struct Tables {
   int bytes;
 };
 Tables tables_of(const Problem& problem, const Patch& patch, int tile_n, bool scaled);
+
+// Bytes that the blocks of a cluster send one of them, in place of its stages and slots: first sums, then minima.
+struct Landing {
+  std::int64_t sums, minima;
+};
+Landing landing_of(std::int64_t tile_m, std::int64_t tile_n, std::int64_t splits, std::int64_t parts);
 int stages_of(const Problem& problem, const Patch& patch, const Plan& plan);  // of the weight, in an accepted plan
 
 bool vectors_fit(const Problem& problem);

@@ -36,17 +36,20 @@ struct Cursor {
 
 struct Shared {
   Ring input, weight;
-  int* taps;       // [r * s], plane by plane: where a tap's pixels begin, in descriptors' units
-  int* planes;     // of each the end of its taps
-  float* addends;  // [groups][blocks_n][kTileN]
-  float* factors;  // the same, where filters are scaled
-  int* counted;    // how many others that share a tile were before
+  int* taps;                             // [r * s], plane by plane: where a tap's pixels begin, in descriptors' units
+  int* planes;                           // of each the end of its taps
+  float* addends;                        // [groups][blocks_n][kTileN]
+  float* factors;                        // the same, where filters are scaled
+  int* counted;                          // how many others that share a tile were before
+  std::uint32_t sums_full, minima_full;  // a barrier for each consumer warp: what a cluster's blocks send it is there
   std::uint32_t stages, slots;
 
   __device__ __forceinline__ Shared(const Params& params, std::uint8_t* base, int stage_bytes) {
     const std::uint32_t barriers = ptx::shared_address(base);
     input = {barriers, barriers + 8 * kMaxSlots, params.slots};
     weight = {barriers + 16 * kMaxSlots, barriers + 16 * kMaxSlots + 8 * kMaxStages, params.stages};
+    sums_full = barriers + 16 * (kMaxSlots + kMaxStages);
+    minima_full = sums_full + 8 * kConsumerWarps;
     taps = reinterpret_cast<int*>(base + params.tables.taps);
     planes = reinterpret_cast<int*>(base + params.tables.planes);
     addends = reinterpret_cast<float*>(base + params.tables.addends);
