@@ -1,4 +1,4 @@
-// Read-only loads of single elements.
+// Read-only loads of single elements, and loads of what is read once.
 #pragma once
 
 namespace convmin {
@@ -13,6 +13,19 @@ __device__ __forceinline__ Element load_read_only(const Element* source) {
   } else {
     return __ldg(source);
   }
+}
+
+// Of 2, 4, 8 or 16 bytes, aligned to as many, which need not stay in any cache.
+template <typename Vector>
+__device__ __forceinline__ Vector load_streaming(const void* source) {
+  const auto as = [&](auto bits) {
+    bits = __ldcs(static_cast<const decltype(bits)*>(source));
+    return *reinterpret_cast<const Vector*>(&bits);
+  };
+  if constexpr (sizeof(Vector) == 16) return as(uint4{});
+  if constexpr (sizeof(Vector) == 8) return as(uint2{});
+  if constexpr (sizeof(Vector) == 4) return as(0u);
+  if constexpr (sizeof(Vector) == 2) return as(static_cast<unsigned short>(0));
 }
 
 }  // namespace convmin

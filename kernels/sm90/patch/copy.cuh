@@ -4,6 +4,7 @@
 #pragma once
 
 #include "common/float16_range.cuh"
+#include "common/load.cuh"
 #include "sm90/patch/params.h"
 #include "sm90/patch/traits.h"
 
@@ -13,17 +14,19 @@ inline constexpr int kPrepareThreads = 256;
 
 // Where a pixel's word is in the block's tile: [pixel][128 bytes], the vectors of a row in an order that spreads both
 // the stores, of one vector of 8 runs of pixels, and the loads, of a pixel's 8 vectors, over all banks.
-__host__ __device__ constexpr int copy_place(int pixel, int pack, int together) {
-  return pixel * kRowBytes + (pack ^ (pixel / together & 7)) * 16;
+__host__ __device__ constexpr int copy_place(int pixel, int pack, int run) {
+  return pixel * kRowBytes + (pack ^ (run & 7)) * 16;
 }
 
-// What a thread of the block loads of a run: a word of channels of neighbouring pixels.
+// What a thread of the block loads first of a run: a word of channels of neighbouring pixels. Whatever else it loads is
+// of the same pixels, some packs of channels on.
 struct CopyItem {
   int pack, word, vector;
 };
-__host__ __device__ constexpr CopyItem copy_item(int item, int together) {
-  const int rows = kCopyPixels / together / 8, rest = item / 32;
-  return {rest / rows, item / 8 % 4, rest % rows * 8 + item % 8};
+__host__ __device__ constexpr int copy_rows(int together) { return kCopyPixels / together / 8; }
+__host__ __device__ constexpr CopyItem copy_item(int thread, int together) {
+  const int rows = copy_rows(together), rest = thread / 32;
+  return {rest / rows, thread / 8 % 4, rest % rows * 8 + thread % 8};
 }
 
 template <typename T>
@@ -39,9 +42,11 @@ class Copier {
   __device__ __forceinline__ Copier(const Params& params, int block)
       : params_(params), thread_(static_cast<int>(threadIdx.x)) {
     const Source& source = params.source;
-    run_ = block / source.chunks;
-    const int all = block - run_ * source.chunks, group = all / params.chunks;
-    const int first = (all - group * params.chunks) * T::kChunk;
+    const QuotientRemainder by_chunks = source.by_chunks.divide(block);
+    const QuotientRemainder by_group_chunks = source.by_group_chunks.divide(by_chunks.remainder);
+    run_ = static_cast<int>(by_chunks.quotient);
+    const auto group = static_cast<int>(by_group_chunks.quotient);
+    const int first = static_cast<int>(by_group_chunks.remainder) * T::kChunk;
     channels_ = min(params.group_channels - first, T::kChunk);
     input_ = static_cast<const Element*>(source.input) +
              (static_cast<std::int64_t>(group) * params.group_channels + first) * source.stride_c;
@@ -49,8 +54,9 @@ class Copier {
     copy_ = static_cast<Operand*>(params.copy) + pixel * params.source.pixel_pitch +
             static_cast<std::int64_t>(group) * params.source.group_pitch + first;
     pixels_ = static_cast<int>(min(source.pixels - pixel, std::int64_t{kCopyPixels}));
-    first_n_ = pixel / source.image_pixels;
-    first_pixel_ = static_cast<int>(pixel - first_n_ * source.image_pixels);
+    const QuotientRemainder by_image = source.image.divide(static_cast<std::uint32_t>(pixel));
+    first_n_ = by_image.quotient;
+    first_pixel_ = static_cast<int>(by_image.remainder);
   }
 
   __device__ __forceinline__ void run(Shared& shared) {
@@ -100,7 +106,8 @@ class Copier {
 
   template <int kPixels>
   __device__ __forceinline__ void by_pixels(Shared& shared) const {
-    constexpr int kItems = 32 * (kCopyPixels / kPixels) / kPrepareThreads;
+    constexpr int kItems = 32 * (kCopyPixels / kPixels) / kPrepareThreads, kPackStep = T::kPacks / kItems;
+    static_assert(kPackStep * copy_rows(kPixels) * 32 == kPrepareThreads, "a thread's items are of the same pixels");
     struct alignas(kPixels * sizeof(Element)) Vector {
       Element values[kPixels];
     };
@@ -108,46 +115,50 @@ class Copier {
       if (thread_ < kCopyPixels) shared.faint[thread_] = 0;
       __syncthreads();
     }
+    const CopyItem item = copy_item(thread_, kPixels);
+    const int pixel = item.vector * kPixels, channel = item.pack * T::kPack + item.word * kPerWord;
+    const int channels = pixel < pixels_ ? channels_ : 0;
+    const Element* from = input_ + channel * params_.source.stride_c;
+    if (pixel < pixels_) from += offset_of(pixel);
     Vector loaded[kItems][kPerWord];
 #pragma unroll
     for (int i = 0; i < kItems; ++i) {
-      const CopyItem item = copy_item(thread_ + i * kPrepareThreads, kPixels);
-      const int channel = item.pack * T::kPack + item.word * kPerWord;
-      const bool inside = item.vector * kPixels < pixels_;
-      const Element* from =
-          input_ + (inside ? offset_of(item.vector * kPixels) : 0) + channel * params_.source.stride_c;
 #pragma unroll
       for (int j = 0; j < kPerWord; ++j) {
+        const int on = i * kPackStep * T::kPack + j;
         loaded[i][j] = Vector{};
-        if (inside && channel + j < channels_) {
-          loaded[i][j] = *reinterpret_cast<const Vector*>(from + j * params_.source.stride_c);
-        }
+        if (channel + on < channels) loaded[i][j] = load_streaming<Vector>(from + on * params_.source.stride_c);
       }
     }
 #pragma unroll
     for (int i = 0; i < kItems; ++i) {
-      const CopyItem item = copy_item(thread_ + i * kPrepareThreads, kPixels);
 #pragma unroll
-      for (int pixel = 0; pixel < kPixels; ++pixel) {
-        Element channels[kPerWord];
+      for (int p = 0; p < kPixels; ++p) {
+        std::uint32_t word;
+        if constexpr (sizeof(Element) == 2 && kPixels > 1) {  // of words of two pixels each, by one instruction
+          const auto *a = reinterpret_cast<const std::uint32_t*>(&loaded[i][0]),
+                     *b = reinterpret_cast<const std::uint32_t*>(&loaded[i][1]);
+          word = __byte_perm(a[p / 2], b[p / 2], p % 2 == 0 ? 0x5410 : 0x7632);
+        } else {
+          Element values[kPerWord];
 #pragma unroll
-        for (int j = 0; j < kPerWord; ++j) {
-          channels[j] = loaded[i][j].values[pixel];
-          if constexpr (T::kScaled) {
-            if (channels[j] != 0.0f && fabsf(channels[j]) < kFaintestInput) {
-              atomicOr(&shared.faint[item.vector * kPixels + pixel], 1);
+          for (int j = 0; j < kPerWord; ++j) {
+            values[j] = loaded[i][j].values[p];
+            if constexpr (T::kScaled) {
+              if (values[j] != 0.0f && fabsf(values[j]) < kFaintestInput) atomicOr(&shared.faint[pixel + p], 1);
             }
           }
+          word = word_of(values);
         }
-        const int place = copy_place(item.vector * kPixels + pixel, item.pack, kPixels) + item.word * 4;
-        *reinterpret_cast<std::uint32_t*>(shared.tile + place) = word_of(channels);
+        const int place = copy_place(pixel + p, item.pack + i * kPackStep, item.vector) + item.word * 4;
+        *reinterpret_cast<std::uint32_t*>(shared.tile + place) = word;
       }
     }
     __syncthreads();
 #pragma unroll
     for (int i = 0; i < kCopyPixels * 8 / kPrepareThreads; ++i) {
       const int item = thread_ + i * kPrepareThreads, pixel = item / 8, pack = item % 8;
-      const uint4 vector = *reinterpret_cast<const uint4*>(shared.tile + copy_place(pixel, pack, kPixels));
+      const uint4 vector = *reinterpret_cast<const uint4*>(shared.tile + copy_place(pixel, pack, pixel / kPixels));
       write(pixel, pack, vector);
       if constexpr (T::kScaled) {
         const auto* halves = reinterpret_cast<const __half*>(&vector);
@@ -172,7 +183,7 @@ class Copier {
 #pragma unroll
           for (int j = 0; j < T::kPack; j += kVector) {
             if (pack * T::kPack + j >= channels_) continue;
-            *reinterpret_cast<uint4*>(&channels[j]) = *reinterpret_cast<const uint4*>(from + j);
+            *reinterpret_cast<uint4*>(&channels[j]) = load_streaming<uint4>(from + j);
           }
         } else {
 #pragma unroll

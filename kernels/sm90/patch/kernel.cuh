@@ -139,10 +139,15 @@ __global__ void __launch_bounds__(kThreads, 1) conv_scale_min_sm90_patch(const _
     ptx::give_registers<T::kProducerRegisters>();
     const int thread = static_cast<int>(threadIdx.x) % 128;
     if (thread == kNoters) {
+      ptx::prefetch(params.input);
       if (params.source.blocks > 0) ptx::wait_for_prerequisites();
       stream_input<T>(params, shared);
     } else if (thread == kNoters + 32) {
-      if (params.packs) ptx::wait_for_prerequisites();
+      if (params.packs) {
+        ptx::wait_for_prerequisites();
+      } else {
+        ptx::prefetch(params.filters);
+      }
       stream_weight<T>(params, shared);
     } else if (thread < kNoters) {
       if constexpr (T::kScaled) {
@@ -152,8 +157,9 @@ __global__ void __launch_bounds__(kThreads, 1) conv_scale_min_sm90_patch(const _
     }
   } else {
     ptx::take_registers<T::kConsumerRegisters>();
-    ptx::wait_for_prerequisites();
+    if constexpr (T::kScaled) ptx::wait_for_prerequisites();  // for the filters' factors
     fill_tables<T>(params, shared);
+    if constexpr (!T::kScaled) ptx::wait_for_prerequisites();
     consume<T>(params, shared, warpgroup);
   }
 }

@@ -23,12 +23,13 @@ Source make_source(Problem problem, const Plan& plan, bool scaled, const void* i
   source.input = input;
   source.stride_n = problem.input_strides[0], source.stride_c = problem.input_strides[1];
   source.stride_h = problem.input_strides[2], source.stride_w = problem.input_strides[3];
-  source.image_pixels = problem.h * problem.w;
-  source.image = FastDivisor(source.image_pixels);
+  source.image = FastDivisor(problem.h * problem.w);
   source.row = FastDivisor(problem.w);
   source.pixels = problem.n * problem.h * problem.w;
-  source.chunks = static_cast<int>(problem.groups * ceil_divide(problem.c / problem.groups, plan.tile_k));
-  source.blocks = static_cast<int>(ceil_divide(source.pixels, kCopyPixels) * source.chunks);
+  const std::int64_t chunks = ceil_divide(problem.c / problem.groups, plan.tile_k);
+  source.by_group_chunks = FastDivisor(chunks);
+  source.by_chunks = FastDivisor(problem.groups * chunks);
+  source.blocks = static_cast<int>(ceil_divide(source.pixels, kCopyPixels) * problem.groups * chunks);
   source.vectors = vectors_fit(problem);
   source.channels_inside = source.vectors || (problem.c > 1 && source.stride_c < source.stride_w);
   source.together = pixels_together(problem);

@@ -14,14 +14,14 @@ namespace convmin::sm90::patch {
 struct Source {
   const void* input;
   std::int64_t stride_n, stride_c, stride_h, stride_w;
-  FastDivisor image, row;             // pixels of an image, of a row
-  std::int64_t image_pixels, pixels;  // of an image, of all images
-  int chunks;                         // of channels, in all groups
-  int blocks;                         // runs x chunks; 0: nothing is copied
-  bool channels_inside;               // neighbouring threads read neighbouring channels, not pixels
-  bool vectors;                       // by 16-byte loads
-  int together;                       // else: neighbouring pixels of a load, 4, 2 or 1
-  int group_pitch;                    // of the copy: elements of a group's channels, of a pixel
+  FastDivisor image, row;                  // pixels of an image, of a row
+  FastDivisor by_chunks, by_group_chunks;  // of channels, in all groups and in one
+  std::int64_t pixels;                     // of all images
+  int blocks;                              // runs x chunks; 0: nothing is copied
+  bool channels_inside;                    // neighbouring threads read neighbouring channels, not pixels
+  bool vectors;                            // by 16-byte loads
+  int together;                            // else: neighbouring pixels of a load, 4, 2 or 1
+  int group_pitch;                         // of the copy: elements of a group's channels, of a pixel
   std::int64_t pixel_pitch;
 };
 

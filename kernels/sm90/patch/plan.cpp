@@ -346,6 +346,7 @@ const char* plan(const Problem& whole, const Device& device, Plan* plan) {
   const std::int64_t image = source.h * source.w;
   if (image >= kMaxExtent || source.n * image > (std::int64_t{1} << 38) / source.c)
     return "an image of 2^30 pixels, or an input of 2^38 elements, or more";
+  if (is_copied(source, false) && source.n * image >= kMaxExtent) return "a copy of 2^30 pixels or more";
 
   const int widest = round_up(outputs, 64) < round_up(outputs, 128) ? 64 : 128;
   if (source.groups * round_up(outputs, widest) > kMaxOutputs) return "more than 4096 output channels";

@@ -30,7 +30,6 @@ __device__ __forceinline__ void for_each_tap(const Params& params, Visit&& visit
 template <typename T>
 __device__ __forceinline__ void stream_weight(const Params& params, const Shared& shared) {
   const bool packed = params.packs;
-  if (!packed) ptx::prefetch(params.filters);
   Cursor cursor;
   for_each_unit<T::kClustered>(params, [&](const Unit& unit) {
     for (int block = unit.first_block; block < unit.end_block(); ++block) {
@@ -75,7 +74,6 @@ template <typename T>
 __device__ __forceinline__ void stream_input(const Params& params, const Shared& shared) {
   const Patch& patch = params.patch;
   const int bytes = patch.subtiles_n * patch.image_pixels * kRowBytes;
-  ptx::prefetch(params.input);
   Cursor cursor;
   for_each_slot<T::kClustered>(params, [&](const Unit& unit, int group, int chunk) {
     const Origin origin(params, unit.tile);
