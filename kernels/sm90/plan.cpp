@@ -102,13 +102,18 @@ const char* drawback(const Problem& problem, const Device& device, const Plan& p
   if (columns < 0.4 || (columns < (is_float ? 0.45 : 0.6) && !patch::copies_too_much(problem))) {
     return "rows so narrow that much of its strips would be padding";
   }
-  // The launches that see to float32's range take some 10 us. In 16 bits patches are faster (docs/kernels.md) where a
-  // multiprocessor has few strips; those that are copied first, where it has fewer still. They take 16 channels and
-  // more.
-  const std::int64_t units = problem.n * strips * problem.oh;
-  if (is_float) return units < 4 * device.sm_count ? "too little work for float32's range check" : nullptr;
-  const std::int64_t few = patch::is_copied(problem, false) ? 4 : 16;
-  return problem.c >= 16 && units < few * device.sm_count ? "few strips for each multiprocessor" : nullptr;
+  const bool copied = patch::is_copied(problem, false);
+  if (problem.c * element_size(problem.dtype) < 32 || (copied && patch::copies_too_much(problem))) return nullptr;
+  // Where patches are faster was measured (docs/kernels.md). They leave out channels that are not there, and bring the
+  // input of a 1 x 1 kernel once as well.
+  if (!copied && problem.r * problem.s == 1) return "a 1 x 1 kernel, whose rows share no input";
+  if (!copied && !is_float && problem.c <= kChunk / 2)
+    return "half of the channels that it multiplies would be padding";
+  // The launches that see to float32's range take some 10 us, a multiprocessor's first strips longer than a patch.
+  const bool narrow = plan.tile_n == 64;
+  const std::int64_t few = is_float ? (narrow ? 15 : 4) : narrow ? (columns < 0.9 ? 30 : 16) : copied ? 8 : 16;
+  if (problem.n * strips * problem.oh >= few * device.sm_count) return nullptr;
+  return is_float ? "too little work for float32's range check" : "few strips for each multiprocessor";
 }
 
 Workspace workspace(const Problem& problem, const Plan& plan) {
