@@ -36,11 +36,8 @@ class Mainloop {
   // Sums the whole reduction of the producer's selection. Every thread of the block must call it.
   static __device__ __forceinline__ void run(const Params& params, SharedStorage<T>& shared, Producer<T>& producer,
                                              const ThreadTile<T>& tile, Accumulators& accumulators) {
-#pragma unroll
-    for (int i = 0; i < T::kThreadM; ++i)
-#pragma unroll
-      for (int j = 0; j < T::kThreadN; ++j) accumulators[i][j] = Accum{0};
-
+    clear(accumulators);
+    Accumulators part;
     const int steps = (params.reduction + T::kTileK - 1) / T::kTileK;
     producer.locate_taps(0);
     producer.locate_taps(1);
@@ -53,13 +50,33 @@ class Mainloop {
       if (more) producer.fetch(step + 1);
       // The taps of `step` were last read before the barrier that ended the previous iteration.
       producer.locate_taps(step + 2);
-      multiply(shared.input[step % 2], shared.weight[step % 2], tile, accumulators);
+      if constexpr (T::kPartSteps == 0) {
+        multiply(shared.input[step % 2], shared.weight[step % 2], tile, accumulators);
+      } else {
+        if (step % T::kPartSteps == 0) clear(part);
+        multiply(shared.input[step % 2], shared.weight[step % 2], tile, part);
+        if (!more || step % T::kPartSteps == T::kPartSteps - 1) add(part, accumulators);
+      }
       if (more) producer.store(step + 1);
       __syncthreads();
     }
   }
 
  private:
+  static __device__ __forceinline__ void clear(Accumulators& accumulators) {
+#pragma unroll
+    for (int i = 0; i < T::kThreadM; ++i)
+#pragma unroll
+      for (int j = 0; j < T::kThreadN; ++j) accumulators[i][j] = Accum{0};
+  }
+
+  static __device__ __forceinline__ void add(const Accumulators& part, Accumulators& accumulators) {
+#pragma unroll
+    for (int i = 0; i < T::kThreadM; ++i)
+#pragma unroll
+      for (int j = 0; j < T::kThreadN; ++j) accumulators[i][j] += part[i][j];
+  }
+
   static __device__ __forceinline__ void multiply(const Accum (&input)[T::kTileK][T::kRowM],
                                                   const Accum (&weight)[T::kTileK][T::kRowN], const ThreadTile<T>& tile,
                                                   Accumulators& accumulators) {

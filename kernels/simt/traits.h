@@ -27,6 +27,10 @@ struct Traits {
   static_assert(kWarpsM * kWarpTileM == kTileM && kWarpsN * kWarpTileN == kTileN, "warps tile the block's tile");
   static_assert(kWarpsM * kWarpsN == kWarps, "every warp has a part");
 
+  // Where registers allow, a sum is one of partial sums of so many steps: each addition rounds at the size of what it
+  // adds to, and cuDNN adds up few pixels in many parts. Zero: one chain of additions.
+  static constexpr int kPartSteps = sizeof(Accum) == 4 && kThreadM * kThreadN <= 16 ? 8 : 0;
+
   static constexpr int kMaxVector = 16 / static_cast<int>(sizeof(Accum));
   static constexpr int kVectorM = kThreadM < kMaxVector ? kThreadM : kMaxVector;
   static constexpr int kVectorN = kThreadN < kMaxVector ? kThreadN : kMaxVector;
