@@ -41,20 +41,20 @@ bool check(cudaError_t status) {
   return status == cudaSuccess;
 }
 
-// Elements of `scale` times the standard deviation.
+// Normal numbers of the given standard deviation.
 template <typename Element>
-std::vector<Element> normal(float scale) {
+std::vector<Element> normal(float deviation) {
   std::mt19937 generator(0);
   std::normal_distribution<float> distribution;
   std::vector<Element> values(kOperands * kThreads * sizeof(std::uint32_t) / sizeof(Element));
-  for (Element& value : values) value = static_cast<Element>(scale * distribution(generator));
+  for (Element& value : values) value = static_cast<Element>(deviation * distribution(generator));
   return values;
 }
 
 // Median of kRuns, in TFLOP/s.
 template <typename Element>
-bool measure(const char* name, int multiprocessors, float scale) {
-  const std::vector<Element> values = normal<Element>(scale);
+bool measure(const char* name, int multiprocessors, float deviation) {
+  const std::vector<Element> values = normal<Element>(deviation);
   std::uint32_t* operands = nullptr;
   float* result = nullptr;
   int blocks = 0;
@@ -75,7 +75,7 @@ bool measure(const char* name, int multiprocessors, float scale) {
   std::sort(times.begin(), times.end());
   const double warps = static_cast<double>(multiprocessors) * blocks * kThreads / 32;
   const double flop = warps * kSteps * kChains * 2 * 16 * 8 * (32.0 / sizeof(Element));
-  std::printf("%s %s %.0f TFLOP/s\n", name, scale == 0 ? "zeros" : "normal numbers", flop / times[kRuns / 2] / 1e9);
+  std::printf("%s %s %.0f TFLOP/s\n", name, deviation == 0 ? "zeros" : "normal numbers", flop / times[kRuns / 2] / 1e9);
   return check(cudaFree(operands)) && check(cudaFree(result));
 }
 
@@ -87,9 +87,9 @@ int main() {
   std::printf("%s\n", device.name);
   const int count = device.multiProcessorCount;
   // Zeros leave the clock as high as it goes; with numbers the power limit may set it.
-  for (const float scale : {0.0f, 1.0f}) {
-    if (!measure<__half>("float16", count, scale) || !measure<__nv_bfloat16>("bfloat16", count, scale) ||
-        !measure<float>("TF32", count, scale)) {
+  for (const float deviation : {0.0f, 1.0f}) {
+    if (!measure<__half>("float16", count, deviation) || !measure<__nv_bfloat16>("bfloat16", count, deviation) ||
+        !measure<float>("TF32", count, deviation)) {
       return 1;
     }
   }

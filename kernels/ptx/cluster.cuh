@@ -22,7 +22,8 @@ __device__ __forceinline__ std::uint32_t in_block(std::uint32_t address, int ran
 }
 
 // Stores to the cluster's shared memory; their bytes count towards the phase of an mbarrier in the same block, and who
-// waits for that reads them. Floats as such, see store_shared_16().
+// waits for that reads them. Of floats as such: as words, accumulators of wgmma would be read while it runs, and it
+// would run one by one.
 __device__ __forceinline__ void store_cluster_16(std::uint32_t address, const float4& value, std::uint32_t barrier) {
   asm volatile(
       "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(address),

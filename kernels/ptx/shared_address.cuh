@@ -39,17 +39,6 @@ __device__ __forceinline__ void store_shared_16(std::uint32_t address, const uin
                : "memory");
 }
 
-// Of floats as such: as words, accumulators of wgmma would be read while it runs, and it would run one by one.
-__device__ __forceinline__ void store_shared_16(std::uint32_t address, const float4& value) {
-  asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address), "f"(value.x), "f"(value.y), "f"(value.z),
-               "f"(value.w)
-               : "memory");
-}
-
-__device__ __forceinline__ void store_shared_8(std::uint32_t address, const uint2& value) {
-  asm volatile("st.shared.v2.b32 [%0], {%1, %2};" ::"r"(address), "r"(value.x), "r"(value.y) : "memory");
-}
-
 // An element of 2 or 4 bytes.
 template <typename Element>
 __device__ __forceinline__ void store_shared(std::uint32_t address, const Element& value) {

@@ -110,7 +110,7 @@ class Cluster {
   const Shared& shared_;
   const Unit& unit_;
   int warp_;
-  int piece_, adder_;  // which part's block adds the warp's sums up, and which of those that it adds they are
+  int adder_, piece_;  // which part's block adds the warp's sums up, and which of those that it adds they are
 };
 
 }  // namespace convmin::sm90::patch
