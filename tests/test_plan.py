@@ -156,6 +156,18 @@ def test_first_layers_go_to_the_window_kernel(dtype: torch.dtype, storage: str) 
     assert ("sm80_window", "whole chunks of input channels are faster") in wide["rejections"]
 
 
+def check_landing(problem: Problem, plan: _C.Plan) -> None:
+    """What a cluster's blocks send one of them lies in place of its operands."""
+    pixels, outputs, chunk = plan["tile"]
+    pieces = -(-8 // min(plan["parts"], 8))  # each adds up so many of eight warps' sums
+    sent = 4 * pixels * outputs // 8 * pieces * plan["parts"] if plan["parts"] > 1 else 0
+    sent += 8 * pixels * plan["splits"] if plan["splits"] > 1 else 0
+    scaled = (problem.dtype, chunk) == (torch.float32, 64)  # a factor beside each addend
+    channels = problem.groups * -(-problem.k // problem.groups // outputs) * outputs
+    tables = 512 + 4 * problem.r * problem.s + (8 if scaled else 4) * channels
+    assert plan["shared_memory"] - 1024 - tables >= sent
+
+
 def test_patches_fit_the_device() -> None:
     """The Hopper kernel for any shape by itself, with the copies and partial sums that the planner's choice avoids."""
     rng = random.Random(7)
@@ -181,14 +193,37 @@ def test_patches_fit_the_device() -> None:
         if plan["cluster"] > 1:
             assert plan["cluster"] == plan["splits"] * plan["parts"] <= 16
             assert plan["blocks"] // plan["cluster"] <= device.clusters[plan["cluster"] - 2]
-            pixels, outputs, _ = plan["tile"]  # what they send each other lies in place of their operands
-            pieces = -(-8 // min(plan["parts"], 8))  # each adds up so many of eight warps' sums
-            sent = 4 * pixels * outputs // 8 * pieces * plan["parts"] if plan["parts"] > 1 else 0
-            sent += 8 * pixels * plan["splits"] if plan["splits"] > 1 else 0
-            assert plan["shared_memory"] - 1024 - 512 - 4 * blocks * outputs >= sent
+            check_landing(problem, plan)
         met.add((problem.dtype, plan["tile"][2], "cut" if plan["grains"] > 1 else plan["parts"] > 1))
     ways = [way for _, _, way in met]
     assert ways.count(False) == ways.count(True) == 4 and "cut" in ways, met
+
+
+def test_sums_that_a_large_cluster_sends_have_room() -> None:
+    """Deep layers of few pixels, whose blocks would need less shared memory for their operands."""
+    rng = random.Random(8)
+
+    def deep(problem: Problem) -> Problem:
+        side = rng.choice((3, 5))
+        return problem.replace(
+            n=rng.choice((2, 5, 8)),
+            c=rng.choice((1040, 1560, 2048)),
+            h=rng.randint(20, 60),
+            w=rng.randint(20, 60),
+            k=rng.choice((72, 128)),
+            r=side,
+            s=side,
+            stride=(4, 4),
+            dilation=(1, 1),
+            groups=1,
+        )
+
+    parts = set()
+    for problem, plan in accepted_plans("sm90_patch", DEVICES["H200"], rng, 2000, deep):
+        if plan["cluster"] > 1:
+            check_landing(problem, plan)
+            parts.add(plan["parts"])
+    assert max(parts) > 8
 
 
 @pytest.mark.parametrize("storage", ["contiguous", "channels_last"])
